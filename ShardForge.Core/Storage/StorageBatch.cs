@@ -31,9 +31,8 @@ public sealed class StorageBatch
     /// <summary>Adds a write of a key.</summary>
     public void Put(ReadOnlySpan<byte> key, ReadOnlySpan<byte> value)
     {
-        CheckKey(key.Length);
-        if (value.Length > ValueBytesMax)
-            throw new LimitExceededException("StorageEngine.ValueBytes", ValueBytesMax, value.Length);
+        StorageArguments.CheckKey(key);
+        StorageArguments.CheckValue(value.Length);
         Span<byte> target = Reserve(1 + (2 * Varint.Bytes32Max) + key.Length + value.Length);
         target[0] = (byte)StorageOperationKind.Put;
         int at = 1;
@@ -47,7 +46,7 @@ public sealed class StorageBatch
     /// <summary>Adds the removal of a key, present or not.</summary>
     public void Delete(ReadOnlySpan<byte> key)
     {
-        CheckKey(key.Length);
+        StorageArguments.CheckKey(key);
         Span<byte> target = Reserve(1 + Varint.Bytes32Max + key.Length);
         target[0] = (byte)StorageOperationKind.Delete;
         int at = 1;
@@ -59,8 +58,8 @@ public sealed class StorageBatch
     /// <summary>Adds the removal of every key from a start up to an end; an end at or below the start adds nothing.</summary>
     public void DeleteRange(ReadOnlySpan<byte> startInclusive, ReadOnlySpan<byte> endExclusive)
     {
-        CheckKey(startInclusive.Length);
-        CheckKey(endExclusive.Length);
+        StorageArguments.CheckBound(startInclusive);
+        StorageArguments.CheckBound(endExclusive);
         if (startInclusive.SequenceCompareTo(endExclusive) >= 0)
             return;
         Span<byte> target = Reserve(1 + (2 * Varint.Bytes32Max) + startInclusive.Length + endExclusive.Length);
@@ -93,13 +92,6 @@ public sealed class StorageBatch
         encoded.CopyTo(Reserve(encoded.Length));
         _length += encoded.Length;
         Count += count;
-    }
-
-    private static void CheckKey(int length)
-    {
-        // A range's end may be one byte longer than a key: the key itself with a zero behind it.
-        if (length > KeyBytesMax + 1)
-            throw new LimitExceededException("StorageEngine.KeyBytes", KeyBytesMax, length);
     }
 
     private Span<byte> Reserve(int bytes)
