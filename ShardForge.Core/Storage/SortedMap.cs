@@ -1,5 +1,3 @@
-using System.Diagnostics.CodeAnalysis;
-
 namespace ShardForge.Storage;
 
 /// <summary>One immutable version of an ordered map of byte strings: a B+ tree whose versions share the nodes that did not change.</summary>
@@ -114,15 +112,13 @@ internal sealed class SortedMapInner(object owner) : SortedMapNode(owner)
 /// <summary>A position in one version of a map. Not thread-safe.</summary>
 internal sealed class SortedMapCursor(SortedMap map)
 {
+    private SortedMap _map = map;
     // 16 levels of at least 16 children hold more than an address space; deletes never add a level.
     private const int DepthMax = 16;
     private readonly SortedMapInner[] _path = new SortedMapInner[DepthMax];
     private readonly int[] _children = new int[DepthMax];
     private int _depth, _index;
     private SortedMapLeaf? _leaf;
-
-    [MemberNotNullWhen(true, nameof(_leaf))]
-    public bool OnEntry => _leaf is not null;
 
     public byte[] Key => Entry.Key;
 
@@ -169,7 +165,7 @@ internal sealed class SortedMapCursor(SortedMap map)
     {
         _depth = 0;
         _leaf = null;
-        return map.Root is not null && DescendToEdge(map.Root, last: true);
+        return _map.Root is not null && DescendToEdge(_map.Root, last: true);
     }
 
     public bool ToNext()
@@ -184,10 +180,18 @@ internal sealed class SortedMapCursor(SortedMap map)
         return --_index >= 0 || ToPreviousLeaf();
     }
 
+    /// <summary>Lets go of the map.</summary>
+    public void Clear()
+    {
+        _map = SortedMap.Empty;
+        Array.Clear(_path);
+        _leaf = null;
+    }
+
     private bool Descend(ReadOnlySpan<byte> key)
     {
         _depth = 0;
-        SortedMapNode? node = map.Root;
+        SortedMapNode? node = _map.Root;
         while (node is SortedMapInner inner)
         {
             int child = inner.ChildOf(key);
