@@ -1,0 +1,265 @@
+using System.Diagnostics;
+using DotNext.Net.Cluster.Consensus.Raft;
+using ShardForge.Network;
+
+namespace ShardForge.Consensus;
+
+/// <content>Leadership: where it begins and ends, its lease, read barriers, hand-over, elections that are hurried.</content>
+internal sealed partial class DotNextRaftGroup
+{
+    /// <summary>Time between two tries of a replica that was told to stand for election.</summary>
+    private const int CampaignMilliseconds = 10;
+
+    private RaftLeadership? _leadership;
+    private (Term Term, LogIndex Index) _noOp;
+    private ElectionRound? _electionRound;
+    private Task _takingOver = Task.CompletedTask;
+    private int _settledElectionTimeout;        // not 0: a campaign is on, and this is the timeout to go back to
+    private long _campaignUntil;
+
+    public bool HasLease(Term term) =>
+        Volatile.Read(ref _leadership) is { } leadership && leadership.Term == term && !IsStopped
+        && leadership.HasLease(Stopwatch.GetTimestamp(), _leaseTicks);
+
+    public async ValueTask<LogIndex?> ConfirmLeadershipAsync(Term term, CancellationToken cancellationToken)
+    {
+        if (Volatile.Read(ref _leadership) is not { IsOver: false } leadership || leadership.Term != term || IsStopped)
+            return null;
+        if (!IsAlone)
+        {
+            try
+            {
+                // Waits for a round that begins after the call; the library shares rounds among all that wait.
+                await _core.ForceReplicationAsync(cancellationToken).ConfigureAwait(false);
+            }
+            catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+            {
+                throw;
+            }
+            catch (Exception error) when (error is NotLeaderException or OperationCanceledException or ObjectDisposedException)
+            {
+                return null;
+            }
+        }
+
+        // The round may have been another leadership's: only if this one still stands was it this one's.
+        if (leadership.IsOver || IsStopped)
+            return null;
+        // Up to the barrier in any case: a new leader learns what its predecessors committed by committing its own first entry.
+        LogIndex commit = CommitIndex;
+        return commit > leadership.Barrier ? commit : leadership.Barrier;
+    }
+
+    public async ValueTask<bool> TransferLeadershipAsync(ReplicaId? target, CancellationToken cancellationToken)
+    {
+        if (Volatile.Read(ref _leadership) is not { IsOver: false } leadership || IsStopped)
+            return false;
+        if (target == LocalReplica || PickHeir(leadership, target) is not { } heir)
+            return false;
+
+        using CancellationTokenSource limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _stopping.Token);
+        limit.CancelAfter(_options.ElectionTimeoutUpper * 2);
+        leadership.CloseProposals();
+        try
+        {
+            while (leadership.Matched(heir.Ordinal) < _log.Log.LastIndex)
+            {
+                if (await ConfirmLeadershipAsync(leadership.Term, limit.Token).ConfigureAwait(false) is null)
+                    return false;
+            }
+
+            // Before anything leaves that could help another to be elected, and for the rest of the term (R04).
+            leadership.GiveUpLease();
+            if (!await _core.ResignAsync(limit.Token).ConfigureAwait(false))
+                return false;
+            if (RaftCore.CanSteer)
+                await SendHandOverAsync(leadership.Term, heir, limit.Token).ConfigureAwait(false);
+            return await WaitForLeaderAsync(heir.Member.Replica, limit.Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            return false;
+        }
+        finally
+        {
+            leadership.ReopenProposals();
+        }
+    }
+
+    /// <summary>A follower answered an append that was sent in a term at a time.</summary>
+    /// <param name="term">Of the append.</param>
+    /// <param name="ordinal">Of the follower.</param>
+    /// <param name="sentAt">On the stopwatch.</param>
+    /// <param name="matched">What it then has; 0: it did not take it.</param>
+    internal void OnAppendAnswered(Term term, int ordinal, long sentAt, LogIndex matched)
+    {
+        if (Volatile.Read(ref _leadership) is not { } leadership || leadership.Term != term)
+            return;
+        leadership.Acknowledge(ordinal, sentAt);
+        if (matched.Value > 0)
+            leadership.SetMatched(ordinal, matched);
+    }
+
+    internal void KickReplication() => _core.Kick();
+
+    /// <summary>At most the lower election timeout, or a majority that hangs is never noticed; more only for what could not travel in that time.</summary>
+    internal TimeSpan AppendLimit(int bytes)
+    {
+        const long SlowBytesPerSecond = 4 * 1024 * 1024;
+        TimeSpan travel = TimeSpan.FromSeconds((double)bytes / SlowBytesPerSecond);
+        return travel > _options.ElectionTimeoutLower ? travel : _options.ElectionTimeoutLower;
+    }
+
+    internal ElectionRound JoinElectionRound(RaftMessageKind kind, Term term, RaftPeer member)
+    {
+        lock (_gate)
+        {
+            if (_electionRound is null || !_electionRound.TryJoin(kind, term, member.Member.Replica))
+            {
+                if (kind == RaftMessageKind.PreVote && _campaignUntil != 0 && Stopwatch.GetTimestamp() > _campaignUntil)
+                    EndCampaignLocked();
+                _electionRound = new ElectionRound(kind, term, _peers.Length);
+                _electionRound.TryJoin(kind, term, member.Member.Replica);
+            }
+
+            return _electionRound;
+        }
+    }
+
+    void IRaftLogOwner.OnNoOpAppended(Term term, LogIndex index) => OnNoOpAppended(term, index);
+
+    void IRaftLogOwner.OnStandsForElection()
+    {
+        lock (_gate)
+        {
+            // The time that the vote is given is the same field: from here on it is the usual one.
+            EndCampaignLocked();
+            _candidateTerm = new Term(_log.Log.Term.Value + 1);
+        }
+    }
+
+    private void OnNoOpAppended(Term term, LogIndex index)
+    {
+        lock (_gate)
+            _noOp = (term, index);
+    }
+
+    private void BeginLeading()
+    {
+        Term term = _log.Log.Term;
+        CancellationToken token = _core.ConsensusToken;
+        RaftLeadership leadership;
+        lock (_gate)
+        {
+            Invariant.Require(_noOp.Term == term);
+            leadership = new(term, _noOp.Index, _remoteCount, token);
+            Volatile.Write(ref _leadership, leadership);
+        }
+
+        // Runs inside the step-down, before the library takes anything of another leader.
+        token.UnsafeRegister(static group => ((DotNextRaftGroup)group!).PublishStatus(), this);
+        PublishStatus();
+    }
+
+    /// <summary>Stands for election as soon as possible, again and again for a while, until somebody leads.</summary>
+    private void BeginCampaign()
+    {
+        if (!RaftCore.CanSteer)
+            return;
+        lock (_gate)
+        {
+            if (_settledElectionTimeout == 0)
+                _settledElectionTimeout = _core.ElectionTimeoutMilliseconds;
+            _core.ElectionTimeoutMilliseconds = CampaignMilliseconds;
+            _campaignUntil = Stopwatch.GetTimestamp() + (long)(_options.ElectionTimeoutUpper.TotalSeconds * 4 * Stopwatch.Frequency);
+        }
+    }
+
+    /// <summary>The field is also how long a heard leader is protected: back to the usual before anything of a leader is answered.</summary>
+    private void EndCampaign()
+    {
+        if (Volatile.Read(ref _settledElectionTimeout) == 0)
+            return;
+        lock (_gate)
+            EndCampaignLocked();
+    }
+
+    private void EndCampaignLocked()
+    {
+        if (_settledElectionTimeout == 0)
+            return;
+        _core.ElectionTimeoutMilliseconds = _settledElectionTimeout;
+        _settledElectionTimeout = 0;
+        _campaignUntil = 0;
+    }
+
+    private RaftPeer? PickHeir(RaftLeadership leadership, ReplicaId? target)
+    {
+        RaftPeer? best = null;
+        foreach (RaftPeer peer in _peers)
+        {
+            if (peer.IsRemote && (target is null || peer.Member.Replica == target) && (best is null || leadership.Matched(peer.Ordinal) > leadership.Matched(best.Ordinal)))
+                best = peer;
+        }
+
+        return best;
+    }
+
+    private async Task SendHandOverAsync(Term term, RaftPeer heir, CancellationToken cancellationToken)
+    {
+        ForgetLeader(term);
+        foreach (RaftPeer peer in _peers)
+        {
+            if (peer.IsRemote && peer != heir)
+                await SendHandOverAsync(peer, term, heir.Member.Replica, cancellationToken).ConfigureAwait(false);
+        }
+
+        // The heir last: by then the others are free to vote for it.
+        await SendHandOverAsync(heir, term, heir.Member.Replica, cancellationToken).ConfigureAwait(false);
+    }
+
+    private async Task SendHandOverAsync(RaftPeer peer, Term term, ReplicaId heir, CancellationToken cancellationToken)
+    {
+        PeerBuffer message = RaftMessage.Create(peer.Header(RaftMessageKind.HandOver, term), 8);
+        RaftMessage.Write(message, (long)heir.Value);
+        try
+        {
+            using PeerBuffer reply = await peer.RequestAsync(message, bulk: false, _options.ElectionTimeoutLower / 2, cancellationToken).ConfigureAwait(false);
+            peer.Read(reply, RaftMessageKind.HandOver, bodyBytes: 0);
+        }
+        catch (DotNext.Net.Cluster.MemberUnavailableException)
+        {
+            // It will find out by its election timer.
+        }
+    }
+
+    /// <summary>Lets go of the leader of a term, so that this replica may vote at once.</summary>
+    private void ForgetLeader(Term term)
+    {
+        if (RaftCore.CanSteer && _log.Log.Term == term)
+            _core.ForgetLeaderContact();
+    }
+
+    private async Task<bool> WaitForLeaderAsync(ReplicaId leader, CancellationToken cancellationToken)
+    {
+        TaskCompletionSource seen = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        void OnChange(RaftCluster<RaftPeer> _, RaftPeer? next)
+        {
+            if (next?.Member.Replica == leader)
+                seen.TrySetResult();
+        }
+
+        _core.LeaderChanged += OnChange;
+        try
+        {
+            if (_core.Leader?.Member.Replica == leader)
+                return true;
+            await seen.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
+            return true;
+        }
+        finally
+        {
+            _core.LeaderChanged -= OnChange;
+        }
+    }
+}

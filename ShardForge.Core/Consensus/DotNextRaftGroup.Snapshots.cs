@@ -1,0 +1,332 @@
+using System.Buffers;
+using System.Buffers.Binary;
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Text;
+using DotNext.Net.Cluster;
+using DotNext.Net.Cluster.Consensus.Raft;
+using ShardForge.Common;
+using ShardForge.Consensus.NodeLog;
+using ShardForge.Network;
+
+namespace ShardForge.Consensus;
+
+/// <content>Snapshots: written for a follower whose entries are gone, carried over, installed.</content>
+/// <remarks><code>
+/// leader    the library reads entries that are compacted ──► PinSnapshotAsync: the apply loop has a copy written, the log behind it stays
+///           SendSnapshotAsync: begin, chunks (each answered), install ──► unpinned, removed
+/// follower  begin: a new generation's directory; chunks: files, flushed at their end; install: directory flushed, then under the library's lock
+///           the log's record that names the generation (the moment it counts, R33), then the state machine opens it, by the apply loop
+/// </code>
+/// Everything large happens before the library's lock is taken. Each chunk is a sign of life of the leader, so that the follower, which gets no
+/// appends meanwhile, keeps still. A follower that already has what a snapshot covers says so, or the library would send it for ever.</remarks>
+internal sealed partial class DotNextRaftGroup
+{
+    private readonly ConcurrentQueue<SnapshotWish> _snapshotWishes = new();
+    private readonly Dictionary<string, long> _pins = new(StringComparer.Ordinal);      // directory of the copy → index behind which the log stays: under _gate
+    private IncomingSnapshot? _incoming;            // the snapshot thread's
+    private long _lastGeneration;                   // highest that was begun here: the snapshot thread's
+    private long _lastTransfer = Stopwatch.GetTimestamp();
+
+    async ValueTask<RaftSnapshot> IRaftLogOwner.PinSnapshotAsync(CancellationToken cancellationToken)
+    {
+        IReplicaLog log = _log.Log;
+        string directory = Path.Combine(_options.TemporaryDirectory, $"snapshot-{LocalReplica.Value}-{Interlocked.Increment(ref _lastTransfer)}");
+        SnapshotWish wish = new(directory);
+        SetPin(directory, log.CompactedIndex.Value);        // nothing goes until the copy's index is known
+        try
+        {
+            _snapshotWishes.Enqueue(wish);
+            _applySignal.Writer.TryWrite(0);
+            LogIndex index = await wish.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
+            Invariant.Require(index >= log.CompactedIndex && index <= AppliedIndex);
+            SetPin(directory, index.Value);
+            (LogIndex configuredAt, ReadOnlyMemory<byte> configuration) = log.LastConfiguration;
+            return new RaftSnapshot
+            {
+                Index = index,
+                Term = log.TermAt(index) ?? throw new InvariantViolatedException($"The log of replica {LocalReplica} has no term for the applied index {index}."),
+                Configuration = configuredAt <= index ? configuration : log.CompactedConfiguration,
+                Directory = directory,
+            };
+        }
+        catch
+        {
+            wish.TrySetCanceled(CancellationToken.None);
+            await RemoveCopyAsync(directory).ConfigureAwait(false);
+            throw;
+        }
+    }
+
+    ValueTask IRaftLogOwner.UnpinSnapshotAsync(RaftSnapshot snapshot) => RemoveCopyAsync(snapshot.Directory);
+
+    /// <summary>Carries a snapshot to a follower. Its time limit is on each step, not on the whole.</summary>
+    internal async ValueTask<(Term Term, SnapshotResult Result)> SendSnapshotAsync(RaftPeer peer, Term term, RaftSnapshot snapshot, CancellationToken cancellationToken)
+    {
+        IReadOnlyList<(string Name, long Bytes)> files =
+            await _node.SnapshotFiles.RunAsync(disk => SnapshotFiles.List(disk, snapshot.Directory)).ConfigureAwait(false);
+        long bytes = files.Sum(static file => file.Bytes);
+        long transfer = Interlocked.Increment(ref _lastTransfer);
+        (Term, SnapshotResult Result) answer = await AskAsync(RaftMessageKind.SnapshotBegin, WriteHead, 32).ConfigureAwait(false);
+        if (answer.Result != SnapshotResult.Accepted)
+            return answer;
+
+        uint crc = 0;
+        byte[] chunk = ArrayPool<byte>.Shared.Rent(_options.SnapshotChunkBytes);
+        try
+        {
+            foreach ((string name, long length) in files)
+            {
+                long offset = 0;
+                do
+                {
+                    int count = (int)Math.Min(_options.SnapshotChunkBytes, length - offset);
+                    long at = offset;
+                    await _node.SnapshotFiles.RunAsync(disk => ReadChunk(disk, Path.Combine(snapshot.Directory, name), chunk.AsSpan(0, count), at)).ConfigureAwait(false);
+                    crc = Crc32C.Append(crc, chunk.AsSpan(0, count));
+                    bool isLast = offset + count == length;
+                    answer = await AskAsync(
+                        RaftMessageKind.SnapshotChunk, message => WriteChunk(message, transfer, name, at, chunk.AsSpan(0, count), isLast), count + 64).ConfigureAwait(false);
+                    if (answer.Result != SnapshotResult.Accepted)
+                        return answer;
+                    offset += count;
+                }
+                while (offset < length);
+            }
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(chunk);
+        }
+
+        answer = await AskAsync(RaftMessageKind.SnapshotInstall, WriteEnd, 64 + snapshot.Configuration.Length).ConfigureAwait(false);
+        if (answer.Result == SnapshotResult.Accepted)
+            RaftLogMessages.SnapshotSent(_options.Logger, Shard, LocalReplica, snapshot.Index, peer.Member.Replica, peer.Member.NodeId, bytes);
+        if (answer.Result != SnapshotResult.Rejected && Volatile.Read(ref _leadership) is { } leadership && leadership.Term == term)
+            leadership.SetMatched(peer.Ordinal, snapshot.Index);
+        return answer;
+
+        void WriteHead(PeerBuffer message)
+        {
+            RaftMessage.Write(message, transfer);
+            RaftMessage.Write(message, snapshot.Index.Value);
+            RaftMessage.Write(message, snapshot.Term.Value);
+            RaftMessage.Write(message, bytes);
+        }
+
+        void WriteEnd(PeerBuffer message)
+        {
+            WriteHead(message);
+            RaftMessage.Write(message, (uint)files.Count);
+            RaftMessage.Write(message, crc);
+            message.Write(snapshot.Configuration.Span);
+        }
+
+        async ValueTask<(Term, SnapshotResult)> AskAsync(RaftMessageKind kind, Action<PeerBuffer> write, int bodyBytes)
+        {
+            PeerBuffer message = RaftMessage.Create(peer.Header(kind, term), bodyBytes);
+            write(message);
+            using PeerBuffer reply = await peer.RequestAsync(message, bulk: true, _options.SnapshotProgressTimeout, cancellationToken).ConfigureAwait(false);
+            RaftAnswer read = peer.Read(reply, kind, bodyBytes: 1);
+            return (read.Term, (SnapshotResult)read.Body.Span[0]);
+        }
+    }
+
+    private static void WriteChunk(PeerBuffer message, long transfer, string name, long offset, ReadOnlySpan<byte> bytes, bool isLastOfFile)
+    {
+        RaftMessage.Write(message, transfer);
+        RaftMessage.Write(message, offset);
+        RaftMessage.Write(message, Crc32C.Compute(bytes));
+        message.GetSpan(1)[0] = isLastOfFile ? (byte)1 : (byte)0;
+        message.Advance(1);
+        RaftMessage.WriteName(message, name);
+        message.Write(bytes);
+    }
+
+    private static void ReadChunk(IFileSystem disk, string path, Span<byte> target, long offset)
+    {
+        using IFile file = disk.Open(path, FileOpenMode.Read);
+        int read = file.Read(target, offset);
+        if (read != target.Length)
+            throw new IOException($"{path} ends at {offset + read:N0}; a snapshot does not change while it is sent.");
+    }
+
+    private async ValueTask<PeerBuffer> OnSnapshotBeginAsync(RaftHeader header, ReadOnlyMemory<byte> body, CancellationToken cancellationToken)
+    {
+        (long transfer, LogIndex index, Term term) = ReadSnapshotHead(body);
+        if (await FollowAsync(header, index, cancellationToken).ConfigureAwait(false) is { } refusal)
+            return refusal;
+        await _node.SnapshotFiles.RunAsync(disk =>
+        {
+            _incoming?.Discard(disk);
+            _lastGeneration = Math.Max(_lastGeneration, _log.Log.Generation) + 1;
+            _incoming = new IncomingSnapshot(header.Sender, transfer, index, term, _lastGeneration, _stateMachine.GetGenerationDirectory(_lastGeneration));
+            _incoming.Prepare(disk);
+        }).ConfigureAwait(false);
+        return RaftMessage.Answer(header.Kind, _log.Log.Term, (byte)SnapshotResult.Accepted);
+    }
+
+    private async ValueTask<PeerBuffer> OnSnapshotChunkAsync(RaftHeader header, ReadOnlyMemory<byte> body, CancellationToken cancellationToken)
+    {
+        const int FixedBytes = 23;
+        ReadOnlySpan<byte> bytes = body.Span;
+        if (bytes.Length < FixedBytes || bytes.Length < FixedBytes + BinaryPrimitives.ReadUInt16LittleEndian(bytes[21..]))
+            throw new InvalidDataException($"A snapshot chunk of {bytes.Length} bytes is too short.");
+        long transfer = BinaryPrimitives.ReadInt64LittleEndian(bytes);
+        long offset = BinaryPrimitives.ReadInt64LittleEndian(bytes[8..]);
+        uint crc = BinaryPrimitives.ReadUInt32LittleEndian(bytes[16..]);
+        bool isLastOfFile = bytes[20] == 1;
+        int nameBytes = BinaryPrimitives.ReadUInt16LittleEndian(bytes[21..]);
+        string name = Encoding.UTF8.GetString(bytes.Slice(FixedBytes, nameBytes));
+        ReadOnlyMemory<byte> content = body[(FixedBytes + nameBytes)..];
+        if (Crc32C.Compute(content.Span) is uint computed && computed != crc)
+            throw new InvalidDataException($"A snapshot chunk for {name} at {offset:N0}: CRC-32C stored {crc:x8}, computed {computed:x8}.");
+
+        if (await FollowAsync(header, CommitIndex.Next, cancellationToken).ConfigureAwait(false) is { } refusal)
+            return refusal;
+        bool isKnown = await _node.SnapshotFiles.RunAsync(disk =>
+        {
+            if (_incoming is null || !_incoming.Is(header.Sender, transfer))
+                return false;
+            _incoming.Write(disk, name, offset, content.Span, isLastOfFile);
+            return true;
+        }).ConfigureAwait(false);
+        return RaftMessage.Answer(header.Kind, _log.Log.Term, (byte)(isKnown ? SnapshotResult.Accepted : SnapshotResult.Rejected));
+    }
+
+    private async ValueTask<PeerBuffer> OnSnapshotInstallAsync(RaftHeader header, ReadOnlyMemory<byte> body, CancellationToken cancellationToken)
+    {
+        const int FixedBytes = 40;
+        (long transfer, LogIndex index, Term term) = ReadSnapshotHead(body);
+        if (body.Length < FixedBytes)
+            throw new InvalidDataException($"A snapshot's end of {body.Length} bytes is too short.");
+        long stated = BinaryPrimitives.ReadInt64LittleEndian(body.Span[24..]);
+        int fileCount = BinaryPrimitives.ReadInt32LittleEndian(body.Span[32..]);
+        uint crc = BinaryPrimitives.ReadUInt32LittleEndian(body.Span[36..]);
+        byte[] configuration = body[FixedBytes..].ToArray();
+        RaftConfiguration.Decode(configuration);
+        if (await FollowAsync(header, index, cancellationToken).ConfigureAwait(false) is { } refusal)
+            return refusal;
+
+        IncomingSnapshot? staged = await _node.SnapshotFiles.RunAsync(disk =>
+        {
+            IncomingSnapshot? incoming = _incoming;
+            if (incoming is null || !incoming.Is(header.Sender, transfer) || incoming.Index != index || incoming.Term != term)
+                return null;
+            if (incoming.Bytes != stated || incoming.FileCount != fileCount || incoming.Crc != crc)
+            {
+                throw new InvalidDataException($"A snapshot of {stated:N0} bytes in {fileCount} files with CRC-32C {crc:x8}; " +
+                    $"{incoming.Bytes:N0} bytes in {incoming.FileCount} files with {incoming.Crc:x8} came.");
+            }
+
+            incoming.Complete(disk);
+            _incoming = null;
+            return incoming;
+        }).ConfigureAwait(false);
+        if (staged is null)
+            return RaftMessage.Answer(header.Kind, _log.Log.Term, (byte)SnapshotResult.Rejected);
+
+        RaftSnapshot snapshot = new()
+        {
+            Index = index,
+            Term = term,
+            Configuration = configuration,
+            Directory = staged.Directory,
+            Generation = staged.Generation,
+        };
+        Result<HeartbeatResult> result = await _core.OnSnapshotAsync(header.Sender, header.Term, snapshot, cancellationToken).ConfigureAwait(false);
+        if (result.Value is HeartbeatResult.Replicated or HeartbeatResult.ReplicatedWithLeaderTerm)
+        {
+            RaftLogMessages.SnapshotInstalled(_options.Logger, Shard, LocalReplica, index, staged.Generation);
+            return RaftMessage.Answer(header.Kind, new Term(result.Term), (byte)SnapshotResult.Accepted);
+        }
+
+        await _node.SnapshotFiles.RunAsync(staged.Discard).ConfigureAwait(false);
+        bool hasAll = new Term(result.Term) <= header.Term && index <= CommitIndex;
+        return RaftMessage.Answer(header.Kind, new Term(result.Term), (byte)(hasAll ? SnapshotResult.NotNeeded : SnapshotResult.Rejected));
+    }
+
+    /// <summary>Takes the sender for the leader of its term, as an append would. What is answered if it is not, or if it need not send.</summary>
+    private async ValueTask<PeerBuffer?> FollowAsync(RaftHeader header, LogIndex index, CancellationToken cancellationToken)
+    {
+        EndCampaign();
+        Result<ReplicationStatus> result = await _core.OnHeartbeatAsync(header.Sender, header.Term, cancellationToken).ConfigureAwait(false);
+        Term term = new(result.Term);
+        if (term > header.Term)
+            return RaftMessage.Answer(header.Kind, term, (byte)SnapshotResult.Rejected);
+        NoteLeader(header.Sender, header.Term);
+        return index <= CommitIndex ? RaftMessage.Answer(header.Kind, header.Term, (byte)SnapshotResult.NotNeeded) : null;
+    }
+
+    private static (long Transfer, LogIndex Index, Term Term) ReadSnapshotHead(ReadOnlyMemory<byte> body)
+    {
+        ReadOnlySpan<byte> bytes = body.Span;
+        if (bytes.Length < 32)
+            throw new InvalidDataException($"A snapshot's head of {bytes.Length} bytes; it has 32.");
+        return (
+            BinaryPrimitives.ReadInt64LittleEndian(bytes),
+            new LogIndex(BinaryPrimitives.ReadInt64LittleEndian(bytes[8..])),
+            new Term(BinaryPrimitives.ReadInt64LittleEndian(bytes[16..])));
+    }
+
+    /// <summary>Serves one wish for a copy, between two batches of the apply loop.</summary>
+    private async ValueTask<bool> TryWriteCopyAsync(CancellationToken cancellationToken)
+    {
+        if (!_snapshotWishes.TryDequeue(out SnapshotWish? wish))
+            return false;
+        if (wish.Task.IsCompleted)
+            return true;
+        try
+        {
+            wish.TrySetResult(await _stateMachine.WriteSnapshotAsync(wish.Directory, cancellationToken).ConfigureAwait(false));
+        }
+        catch (Exception error)
+        {
+            // The follower goes without for now and asks again; a full disk here must not stop the replica.
+            wish.TrySetException(error);
+        }
+
+        return true;
+    }
+
+    private void RefuseWishes()
+    {
+        while (_snapshotWishes.TryDequeue(out SnapshotWish? wish))
+            wish.TrySetCanceled(CancellationToken.None);
+    }
+
+    private Task CloseIncomingSnapshotAsync() => _incoming is null ? Task.CompletedTask : _node.SnapshotFiles.RunAsync(_ => _incoming?.Close());
+
+    private async ValueTask RemoveCopyAsync(string directory)
+    {
+        lock (_gate)
+        {
+            _pins.Remove(directory);
+            _pinnedFrom = _pins.Count == 0 ? long.MaxValue : _pins.Values.Min();
+        }
+
+        try
+        {
+            await _node.SnapshotFiles.RunAsync(disk => disk.DeleteDirectory(directory)).ConfigureAwait(false);
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException or ObjectDisposedException or OverloadedException)
+        {
+            // The temporary directory is emptied when the node opens.
+        }
+    }
+
+    private void SetPin(string directory, long index)
+    {
+        lock (_gate)
+        {
+            _pins[directory] = index;
+            _pinnedFrom = _pins.Values.Min();
+        }
+    }
+
+    /// <summary>Somebody waits for a copy of the state in a directory.</summary>
+    private sealed class SnapshotWish(string directory) : TaskCompletionSource<LogIndex>(TaskCreationOptions.RunContinuationsAsynchronously)
+    {
+        public string Directory { get; } = directory;
+    }
+}

@@ -1,0 +1,87 @@
+namespace ShardForge.Consensus;
+
+/// <summary>One replica leading in one term: from the change of state to the step-down. Its lease is in here.</summary>
+/// <remarks>
+/// <para>The lease (R04): a follower that answers an append positively promises not to help anybody else to be elected for at least the lower election
+/// timeout from then on. So nobody can be elected before (the send time that a majority has answered) + lower timeout, and the lease ends at 4/5 of that. Counted from the moment of
+/// sending, on <see cref="System.Diagnostics.Stopwatch"/>: the answer's way back costs lease, never safety. The leader itself is one of the majority.</para>
+/// <para>Not the library's lease: that one is ended by a timer, which a busy thread pool delays by seconds.</para>
+/// <para>Threads: any. <see cref="Token"/> is cancelled synchronously at the step-down, before anything of another leader is appended.</para>
+/// </remarks>
+internal sealed class RaftLeadership(Term term, LogIndex barrier, int remoteCount, CancellationToken token)
+{
+    private readonly long[] _answeredSends = new long[remoteCount];     // by ordinal of the member; ticks, 0: none yet
+    private readonly long[] _matched = new long[remoteCount];
+    private volatile bool _leaseGivenUp;
+    private volatile bool _proposalsClosed;
+
+    public Term Term { get; } = term;
+
+    /// <summary>Index of the term's no-op: once it is committed, all of earlier terms is.</summary>
+    public LogIndex Barrier { get; } = barrier;
+
+    public CancellationToken Token { get; } = token;
+
+    public bool IsOver => Token.IsCancellationRequested;
+
+    public bool TakesProposals => !_proposalsClosed && !IsOver;
+
+    /// <summary>A member answered, in this term, what was sent at <paramref name="sentAt"/>.</summary>
+    public void Acknowledge(int ordinal, long sentAt)
+    {
+        ref long latest = ref _answeredSends[ordinal];
+        long before = Volatile.Read(ref latest);
+        while (sentAt > before)
+        {
+            long found = Interlocked.CompareExchange(ref latest, sentAt, before);
+            if (found == before)
+                return;
+            before = found;
+        }
+    }
+
+    /// <summary>A member has everything up to an index.</summary>
+    public void SetMatched(int ordinal, LogIndex index) => Volatile.Write(ref _matched[ordinal], index.Value);
+
+    /// <summary>What a member is known, in this term, to have; 0 until it took an append.</summary>
+    public LogIndex Matched(int ordinal) => new(Volatile.Read(ref _matched[ordinal]));
+
+    /// <summary>What all members are known to have.</summary>
+    public LogIndex MatchedByAll(LogIndex own)
+    {
+        long lowest = own.Value;
+        for (int i = 0; i < _matched.Length; i++)
+            lowest = Math.Min(lowest, Volatile.Read(ref _matched[i]));
+        return new(lowest);
+    }
+
+    /// <summary>Whether nobody else can have been elected at <paramref name="now"/>, a moment after the request for which this is asked.</summary>
+    public bool HasLease(long now, long leaseTicks)
+    {
+        if (_leaseGivenUp || IsOver)
+            return false;
+        // Again after the look at the sends: a hand-over gives the lease up before its frame leaves.
+        return LeaseEnd(leaseTicks) > now && !_leaseGivenUp && !IsOver;
+    }
+
+    /// <summary>Ends the lease for the rest of the term (R04).</summary>
+    public void GiveUpLease() => _leaseGivenUp = true;
+
+    /// <summary>Refuses proposals from now on, so that a follower can get level.</summary>
+    public void CloseProposals() => _proposalsClosed = true;
+
+    public void ReopenProposals() => _proposalsClosed = false;
+
+    private long LeaseEnd(long leaseTicks)
+    {
+        int needed = (_answeredSends.Length + 1) / 2;       // besides the leader: 1 of 3 members, 2 of 5, 1 of 2
+        if (needed == 0)
+            return long.MaxValue;
+        Span<long> sends = _answeredSends.Length <= 8 ? stackalloc long[_answeredSends.Length] : new long[_answeredSends.Length];
+        for (int i = 0; i < sends.Length; i++)
+            sends[i] = Volatile.Read(ref _answeredSends[i]);
+        sends.Sort();
+        long send = sends[^needed];
+        return send == 0 ? 0 : send + leaseTicks;
+    }
+}
