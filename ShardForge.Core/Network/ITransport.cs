@@ -15,7 +15,7 @@ internal interface ITransport
 }
 
 /// <summary>Accepts connections until it is disposed; disposing frees the address and ends a pending accept.</summary>
-internal interface ITransportListener : IAsyncDisposable
+internal interface ITransportListener : IDisposable
 {
     /// <summary>What is bound, with its real port.</summary>
     EndPoint EndPoint { get; }

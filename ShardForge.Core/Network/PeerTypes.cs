@@ -72,9 +72,12 @@ internal sealed class PeerUnavailableException(PeerFailure failure, bool mayHave
 }
 
 /// <summary>One side does not talk to the other; says which and why.</summary>
-internal sealed class PeerRefusedException(RefusalCode code, RefusedBy refusedBy, string text, string message)
+internal sealed class PeerRefusedException(RefusalCode code, RefusedBy refusedBy, string text, string message, string? nodeId = null)
     : ShardForgeException(message, isTransient: false)
 {
+    /// <summary>The other side's node id, if it got as far as to say it.</summary>
+    public string? NodeId { get; } = nodeId;
+
     public RefusalCode Code { get; } = code;
 
     public RefusedBy RefusedBy { get; } = refusedBy;
