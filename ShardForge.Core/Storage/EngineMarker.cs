@@ -11,13 +11,14 @@ namespace ShardForge.Storage;
 ///   name     UTF-8, e.g. lsm; at most 255 bytes
 ///   crc      CRC-32C of all before it
 /// </code>
-/// Written under another name, flushed, renamed, directory flushed: it is there whole or not at all. An engine writes it before
-/// anything else, so a directory with files and no marker is not an engine's.
+/// Written under another name, flushed, renamed, directory flushed: it is there whole or not at all. An engine that writes it behind its
+/// first files can tell a directory whose creation was cut short (no marker: begin again) from one that has lost a file (damage). A directory
+/// with other files and no marker is not an engine's.
 /// Versions of this format: 1.</remarks>
 internal static class EngineMarker
 {
     public const string FileName = "ENGINE", LockFileName = "LOCK";
-    private const string TemporaryName = "ENGINE.new";
+    private const string TemporaryName = FileName + StorageFiles.TemporarySuffix;
     private const int HeaderBytes = 16, CrcBytes = 4, NameBytesMax = 255;
 
     private static ReadOnlySpan<byte> Magic => "SFENGINE"u8;
@@ -30,18 +31,35 @@ internal static class EngineMarker
     /// <returns>The lock on the directory: dispose it when the engine has closed its files.</returns>
     /// <exception cref="ConfigurationException">In use, another engine's, nobody's but with files in it, or of a newer format. Nothing was changed.</exception>
     /// <exception cref="CorruptionException">The marker is damaged.</exception>
-    public static IDisposable Acquire(IFileSystem files, string directory, string engineName, uint formatVersion)
+    public static IDisposable Acquire(IFileSystem files, string directory, string engineName, uint formatVersion) =>
+        Acquire(files, directory, engineName, formatVersion, [], static () => { });
+
+    /// <summary>The same, with first files that the engine creates before the marker.</summary>
+    /// <param name="files">Where the directory is.</param>
+    /// <param name="directory">Created where it is missing.</param>
+    /// <param name="engineName">The engine's kind.</param>
+    /// <param name="formatVersion">The newest version of its files that the engine can read and write.</param>
+    /// <param name="firstFiles">Names that a creation that was cut short may have left; they are removed.</param>
+    /// <param name="create">Writes the first files, durably. Called only where there is no marker.</param>
+    /// <returns>The lock on the directory: dispose it when the engine has closed its files.</returns>
+    public static IDisposable Acquire(IFileSystem files, string directory, string engineName, uint formatVersion, IReadOnlyList<string> firstFiles, Action create)
     {
         // Looked at before the lock as well, since taking that creates a file: what is refused stays as it was.
-        _ = IsMarked(files, directory, engineName, formatVersion);
-        files.CreateDirectory(directory);
+        _ = IsMarked(files, directory, engineName, formatVersion, firstFiles);
+        StorageFiles.CreateDirectory(files, directory);
         string lockPath = Path.Combine(directory, LockFileName);
         IDisposable held = files.TryLock(lockPath)
             ?? throw new ConfigurationException("DataDirectory", $"{directory} is in use: another engine or process holds {lockPath}. Nothing was changed.");
         try
         {
-            if (!IsMarked(files, directory, engineName, formatVersion))
+            if (!IsMarked(files, directory, engineName, formatVersion, firstFiles))
+            {
+                foreach (string name in firstFiles)
+                    files.Delete(Path.Combine(directory, name));
+                create();
                 Write(files, directory, engineName, formatVersion);
+            }
+
             return held;
         }
         catch
@@ -54,20 +72,11 @@ internal static class EngineMarker
     /// <summary>Writes the marker into a directory that has none, e.g. a checkpoint's. Durable when it returns.</summary>
     public static void Write(IFileSystem files, string directory, string engineName, uint formatVersion)
     {
-        byte[] bytes = Encode(engineName, formatVersion);
-        string temporary = Path.Combine(directory, TemporaryName);
-        using (IFile file = files.Open(temporary, FileOpenMode.CreateOrTruncate))
-        {
-            file.Write(bytes, 0);
-            file.Flush();
-        }
-
-        files.Rename(temporary, Path.Combine(directory, FileName));
-        files.FlushDirectory(directory);
+        StorageFiles.WriteWhole(files, Path.Combine(directory, FileName), file => file.Write(Encode(engineName, formatVersion), 0));
     }
 
     /// <returns>False: the directory is missing, or nothing is in it.</returns>
-    private static bool IsMarked(IFileSystem files, string directory, string engineName, uint formatVersion)
+    private static bool IsMarked(IFileSystem files, string directory, string engineName, uint formatVersion, IReadOnlyList<string> firstFiles)
     {
         if (files.FileExists(Path.Combine(directory, FileName)))
         {
@@ -77,10 +86,11 @@ internal static class EngineMarker
 
         foreach (string path in files.ListFiles(directory))
         {
-            if (Path.GetFileName(path) is not (LockFileName or TemporaryName))
+            string name = Path.GetFileName(path);
+            if (name is not (LockFileName or TemporaryName) && !firstFiles.Contains(name))
             {
                 throw new ConfigurationException("DataDirectory",
-                    $"{directory} has files and no {FileName} file, so no engine wrote it (found {Path.GetFileName(path)}). Give an empty directory; nothing was changed.");
+                    $"{directory} has files and no {FileName} file, so no engine wrote it (found {name}). Give an empty directory; nothing was changed.");
             }
         }
 

@@ -5,6 +5,9 @@ namespace ShardForge.Storage;
 /// <summary>The steps with files that every engine takes in the same way.</summary>
 internal static class StorageFiles
 {
+    /// <summary>What is added to the name of a file that is being written.</summary>
+    public const string TemporarySuffix = ".new";
+
     /// <summary>Writes a file that is there whole or not at all: under another name, flushed, renamed, directory flushed.</summary>
     /// <param name="files">Where the file is.</param>
     /// <param name="path">Its name; what had it is replaced.</param>
@@ -12,7 +15,7 @@ internal static class StorageFiles
     /// <returns>Bytes written.</returns>
     public static long WriteWhole(IFileSystem files, string path, Action<IFile> write)
     {
-        string temporary = path + ".new";
+        string temporary = path + TemporarySuffix;
         long bytes;
         using (IFile file = files.Open(temporary, FileOpenMode.CreateOrTruncate))
         {
@@ -24,6 +27,20 @@ internal static class StorageFiles
         files.Rename(temporary, path);
         files.FlushDirectory(Path.GetDirectoryName(path)!);
         return bytes;
+    }
+
+    /// <summary>Creates a directory with its parents, durably.</summary>
+    public static void CreateDirectory(IFileSystem files, string directory)
+    {
+        List<string> created = [];
+        for (string? missing = Path.GetFullPath(directory); missing is not null && !files.DirectoryExists(missing); missing = Path.GetDirectoryName(missing))
+            created.Add(missing);
+        files.CreateDirectory(directory);
+        foreach (string path in created)
+        {
+            if (Path.GetDirectoryName(path) is { } parent)
+                files.FlushDirectory(parent);
+        }
     }
 
     /// <summary>Fills the directory of a checkpoint; gives back what it filled of it if that fails.</summary>
@@ -38,11 +55,9 @@ internal static class StorageFiles
             throw new ArgumentException($"The directory of a checkpoint must be absent or empty; {directory} is not. Nothing was changed.", nameof(directory));
         try
         {
-            files.CreateDirectory(directory);
+            CreateDirectory(files, directory);
             fill();
             files.FlushDirectory(directory);
-            if (Path.GetDirectoryName(Path.GetFullPath(directory)) is { } parent && files.DirectoryExists(parent))
-                files.FlushDirectory(parent);
         }
         catch
         {

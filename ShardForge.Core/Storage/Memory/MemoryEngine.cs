@@ -24,6 +24,8 @@ internal sealed class MemoryEngine : ITransactionalEngine, IStorageCommitter
     /// <summary>Newest version of the files: that of the image or of the log, whichever is higher.</summary>
     internal const uint FormatVersion = 1;
 
+    private static readonly string[] s_firstFiles = [MemoryImage.FileName, MemoryImage.FileName + StorageFiles.TemporarySuffix];
+
     private readonly StorageEngineContext _context;
     private readonly MemoryOptions _options;
     private readonly StorageWriter _writer;
@@ -55,13 +57,18 @@ internal sealed class MemoryEngine : ITransactionalEngine, IStorageCommitter
     {
         if (context.Directory is not { } directory)
             return new MemoryEngine(context, options, null, MemoryState.Empty, null);
-        IDisposable directoryLock = EngineMarker.Acquire(context.FileSystem, directory, EngineName, FormatVersion);
+        IFileSystem files = context.FileSystem;
+        IDisposable directoryLock = EngineMarker.Acquire(files, directory, EngineName, FormatVersion, s_firstFiles,
+            () => MemoryImage.Write(files, directory, MemoryState.Empty, hasLog: false, cancellationToken));
         MemoryRedoLog? log = null;
         try
         {
-            MemoryState state = MemoryImage.Read(context.FileSystem, directory, cancellationToken);
-            if (context.FileSystem.FileExists(Path.Combine(directory, MemoryRedoLog.FileName)))
-                log = MemoryRedoLog.Recover(context.FileSystem, directory, state, out state);
+            MemoryState state = MemoryImage.Read(files, directory, cancellationToken, out bool imageHasLog);
+            string logPath = Path.Combine(directory, MemoryRedoLog.FileName);
+            if (files.FileExists(logPath))
+                log = MemoryRedoLog.Recover(files, directory, state, out state);
+            else if (imageHasLog)
+                throw new CorruptionException(logPath, 0, "The redo log is missing; the image says that there is one.");
             if (log is not null && (!context.WriteAheadLog || log.LastSequence != state.Sequence))
             {
                 log.Dispose();
@@ -69,7 +76,12 @@ internal sealed class MemoryEngine : ITransactionalEngine, IStorageCommitter
             }
 
             if (context.WriteAheadLog)
-                log ??= MemoryRedoLog.Create(context.FileSystem, directory, state.Sequence);
+            {
+                log ??= MemoryRedoLog.Create(files, directory, state.Sequence);
+                if (!imageHasLog)
+                    MemoryImage.Write(files, directory, state, hasLog: true, cancellationToken);
+            }
+
             return new MemoryEngine(context, options, directoryLock, state, log);
         }
         catch
@@ -316,7 +328,7 @@ internal sealed class MemoryEngine : ITransactionalEngine, IStorageCommitter
     {
         string directory = _context.Directory!;
         MemoryState state = _state;
-        long bytes = MemoryImage.Write(Files, directory, state, CancellationToken.None);
+        long bytes = MemoryImage.Write(Files, directory, state, _hasLog, CancellationToken.None);
         Interlocked.Exchange(ref _imageBytes, bytes);
         Interlocked.Add(ref _diskBytes, bytes);
         Interlocked.Increment(ref _flushes);
@@ -337,7 +349,7 @@ internal sealed class MemoryEngine : ITransactionalEngine, IStorageCommitter
         MemoryState state = _state;
         StorageFiles.FillCheckpoint(Files, directory, () =>
         {
-            MemoryImage.Write(Files, directory, state, cancellationToken);
+            MemoryImage.Write(Files, directory, state, hasLog: false, cancellationToken);
             EngineMarker.Write(Files, directory, EngineName, FormatVersion);
         });
     }

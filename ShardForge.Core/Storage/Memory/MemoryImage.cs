@@ -5,10 +5,11 @@ namespace ShardForge.Storage.Memory;
 
 /// <summary>The file that holds all of a <see cref="MemoryEngine"/> as of one write.</summary>
 /// <remarks><code>
-/// image  | header 32 | block | block | ...                                 ends with the last block, exactly
-/// header | magic "SFMEMIMG" 8 | version 4 | crc 4 | sequence 8 | entries 8 |      little-endian
+/// image  | header 40 | block | block | ...                                 ends with the last block, exactly
+/// header | magic "SFMEMIMG" 8 | version 4 | crc 4 | sequence 8 | entries 8 | flags 4 | zeros 4 |      little-endian
 ///   crc      CRC-32C of the header without the crc
 ///   sequence number of the last write that is in the image
+///   flags    1: a redo log goes on from it, so one that is missing is damage
 /// block  | length 4 | crc 4 | operations |
 ///   length   of the operations, in bytes: puts in key order, encoded as a StorageBatch; about 64 KiB, more for one large entry
 ///   crc      CRC-32C of the file's header crc, the block's offset, the length and the operations
@@ -19,22 +20,23 @@ internal static class MemoryImage
 {
     public const string FileName = "image";
     public const uint Version = 1;
-    private const int HeaderBytes = 32, BlockHeaderBytes = 8, BlockBytes = 64 * 1024;
+    private const uint FlagHasLog = 1;
+    private const int HeaderBytes = 40, BlockHeaderBytes = 8, BlockBytes = 64 * 1024;
 
     private static ReadOnlySpan<byte> Magic => "SFMEMIMG"u8;
 
     /// <returns>Bytes written.</returns>
-    public static long Write(IFileSystem files, string directory, MemoryState state, CancellationToken cancellationToken) =>
-        StorageFiles.WriteWhole(files, Path.Combine(directory, FileName), file => WriteTo(file, state, cancellationToken));
+    public static long Write(IFileSystem files, string directory, MemoryState state, bool hasLog, CancellationToken cancellationToken) =>
+        StorageFiles.WriteWhole(files, Path.Combine(directory, FileName), file => WriteTo(file, state, hasLog, cancellationToken));
 
-    /// <exception cref="CorruptionException">It is damaged.</exception>
-    public static MemoryState Read(IFileSystem files, string directory, CancellationToken cancellationToken)
+    /// <exception cref="CorruptionException">It is damaged or missing.</exception>
+    public static MemoryState Read(IFileSystem files, string directory, CancellationToken cancellationToken, out bool hasLog)
     {
         string path = Path.Combine(directory, FileName);
         if (!files.FileExists(path))
-            return MemoryState.Empty;
+            throw new CorruptionException(path, 0, "The image is missing; the engine wrote one when it created the directory.");
         using IFile file = files.Open(path, FileOpenMode.Read);
-        (long sequence, long entryCount, uint headerCrc) = ReadHeader(file);
+        (long sequence, long entryCount, uint headerCrc) = ReadHeader(file, out hasLog);
         SortedMapEditor editor = new(SortedMap.Empty);
         byte[] buffer = [];
         for (long offset = HeaderBytes; offset < file.Length;)
@@ -52,13 +54,14 @@ internal static class MemoryImage
             : throw new CorruptionException(path, file.Length, $"The image ends after {editor.Count:N0} of {entryCount:N0} entries.");
     }
 
-    private static void WriteTo(IFile file, MemoryState state, CancellationToken cancellationToken)
+    private static void WriteTo(IFile file, MemoryState state, bool hasLog, CancellationToken cancellationToken)
     {
         byte[] header = new byte[HeaderBytes];
         Magic.CopyTo(header);
         BinaryPrimitives.WriteUInt32LittleEndian(header.AsSpan(8), Version);
         BinaryPrimitives.WriteInt64LittleEndian(header.AsSpan(16), state.Sequence);
         BinaryPrimitives.WriteInt64LittleEndian(header.AsSpan(24), state.Map.Count);
+        BinaryPrimitives.WriteUInt32LittleEndian(header.AsSpan(32), hasLog ? FlagHasLog : 0);
         uint headerCrc = HeaderCrc(header);
         BinaryPrimitives.WriteUInt32LittleEndian(header.AsSpan(12), headerCrc);
         file.Write(header, 0);
@@ -91,7 +94,7 @@ internal static class MemoryImage
         return offset + bytes.Length;
     }
 
-    private static (long Sequence, long EntryCount, uint Crc) ReadHeader(IFile file)
+    private static (long Sequence, long EntryCount, uint Crc) ReadHeader(IFile file, out bool hasLog)
     {
         byte[] header = new byte[HeaderBytes];
         if (file.Read(header, 0) < HeaderBytes || !header.AsSpan().StartsWith(Magic))
@@ -102,6 +105,7 @@ internal static class MemoryImage
         uint version = BinaryPrimitives.ReadUInt32LittleEndian(header.AsSpan(8));
         if (version > Version)
             throw new ConfigurationException("DataDirectory", $"{file.Path} has version {version} of the image format; this library knows versions up to {Version}. Nothing was changed.");
+        hasLog = (BinaryPrimitives.ReadUInt32LittleEndian(header.AsSpan(32)) & FlagHasLog) != 0;
         return (BinaryPrimitives.ReadInt64LittleEndian(header.AsSpan(16)), BinaryPrimitives.ReadInt64LittleEndian(header.AsSpan(24)), stored);
     }
 
