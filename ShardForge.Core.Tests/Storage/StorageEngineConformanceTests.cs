@@ -11,6 +11,7 @@ internal sealed class StorageEngineConformanceTests
     private static readonly (string Name, IStorageEngineFactory Factory)[] s_engines =
     [
         ("InMemory", StorageEngines.InMemory()),
+        ("Sqlite", StorageEngines.Sqlite()),
     ];
 
     private static IEnumerable<TestCaseData> Cases()
