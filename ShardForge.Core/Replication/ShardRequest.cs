@@ -146,8 +146,9 @@ internal interface IShardReplica
     bool IsServing { get; }
 
     /// <summary>
-    /// Executes a request on the leader. Never throws for what <see cref="ShardStatus"/> can say; a cancelled token ends the wait with
-    /// <see cref="OperationCanceledException"/>, and a write that was proposed may still happen.
+    /// Executes a request on the leader. Never throws for what <see cref="ShardStatus"/> can say: a cancelled token ends the wait with
+    /// <see cref="ShardStatus.TimedOut"/> (nothing was done) or, once a write was proposed, with <see cref="ShardStatus.OutcomeUnknown"/> (it may still happen).
+    /// Whoever owns the token knows whether that was a deadline or a cancellation.
     /// </summary>
     ValueTask<ShardResponse> ExecuteAsync(ShardRequest request, CancellationToken cancellationToken);
 }

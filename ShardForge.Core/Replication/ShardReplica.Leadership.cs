@@ -1,0 +1,130 @@
+using ShardForge.Consensus;
+
+namespace ShardForge.Replication;
+
+internal sealed partial class ShardReplica
+{
+    private const int OracleRetryMilliseconds = 20, OracleRetryMillisecondsMax = 500;
+
+    private Task? _takeOver;
+
+    /// <summary>Begins or ends the leadership of a term. May come under the group's own locks: it wakes nobody inline unless a test asked for that.</summary>
+    public void OnStatusChanged(RaftStatus status)
+    {
+        if (status.Fault is not null)
+        {
+            Stop(status.Fault);
+            return;
+        }
+
+        ReleasedWaiters released = new();
+        LeaderState? begun = null;
+        lock (_gate)
+        {
+            if (_fault is not null)
+                return;
+            LeaderState? leader = _leader;
+            if (leader is not null && (!status.IsLeader || status.Term != leader.Term))
+            {
+                leader.LoseLocked(released);
+                _leader = null;
+                LogLost(_logger, Shard, _options.NodeId, leader.Term, status.Leader, status.Term);
+                if (!_rules.R11SameTerm)
+                    KeepForNextTermLocked(released);
+            }
+
+            if (status.IsLeader && _leader is null && status.Term > _lastLedTerm)
+            {
+                _lastLedTerm = status.Term;
+                _leader = new LeaderState(status.Term, _continuations);
+                if (_appliedTerm == status.Term || !_rules.R10WaitsForOwnEntry)
+                    begun = _leader;
+            }
+        }
+
+        released.Wake();
+        if (begun is not null)
+            BeginTakeOver(begun);
+    }
+
+    // R10: an entry of the own term is applied, so everything committed before it is; now highestRead starts at a fresh timestamp. Fresh means asked
+    // for now: whatever an earlier leader answered to a read is below it, and so is every M that it fixed.
+    private void BeginTakeOver(LeaderState leader)
+    {
+        Task? before = _takeOver;
+        _takeOver = TakeOverAsync(leader, before);
+    }
+
+    private async Task TakeOverAsync(LeaderState leader, Task? before)
+    {
+        if (before is not null)
+            await before.ConfigureAwait(false);
+        int delayMilliseconds = OracleRetryMilliseconds;
+        while (!leader.IsLost && !_stopping.IsCancellationRequested)
+        {
+            try
+            {
+                Timestamp fresh = _rules.R10StartsAtFreshTimestamp ? await _timestamps.NextAsync(_stopping.Token).ConfigureAwait(false) : default;
+                lock (_gate)
+                {
+                    if (leader.IsLost)
+                        return;
+                    leader.StartServingLocked(fresh);
+                    foreach (PendingCommand command in _evaluatedInOldTerm)
+                        leader.ToPropose.Enqueue(command);
+                    _evaluatedInOldTerm.Clear();
+                }
+
+                LogServing(_logger, Shard, _options.NodeId, leader.Term, fresh);
+                leader.CompleteServing(serving: true);
+                Propose(leader);
+                return;
+            }
+            catch (Exception error) when (error is OperationCanceledException or ShardForgeException)
+            {
+                // Without the oracle nothing is served; its group may be electing too. The loop ends with the leadership.
+                if (_stopping.IsCancellationRequested)
+                    return;
+            }
+
+            try
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(delayMilliseconds), _options.TimeProvider, _stopping.Token).ConfigureAwait(false);
+            }
+            catch (OperationCanceledException)
+            {
+                return;
+            }
+
+            delayMilliseconds = Math.Min(2 * delayMilliseconds, OracleRetryMillisecondsMax);
+        }
+    }
+
+    // The replica serves no more: a fault, or its end. What is in flight stays unknown.
+    private void Stop(Exception fault)
+    {
+        ReleasedWaiters released = new();
+        lock (_gate)
+        {
+            if (_fault is not null)
+                return;
+            _fault = fault;
+            _leader?.LoseLocked(released);
+            _leader = null;
+            foreach (ProposedEntry proposed in _proposed.Values)
+                released.Stopped.AddRange(proposed.Commands);
+            _proposed.Clear();
+        }
+
+        if (fault is not ObjectDisposedException)
+            LogFault(_logger, Shard, _options.NodeId, fault);
+        released.Wake();
+    }
+
+    // The anomaly of R11, for the test that shows it: what was evaluated is kept and appended in whatever term comes.
+    private void KeepForNextTermLocked(ReleasedWaiters released)
+    {
+        _evaluatedInOldTerm.AddRange(released.NotWritten);
+        released.NotWritten.Clear();
+    }
+}

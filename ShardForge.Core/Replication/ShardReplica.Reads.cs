@@ -1,0 +1,182 @@
+using ShardForge.Mvcc;
+using ShardForge.Storage;
+
+namespace ShardForge.Replication;
+
+internal sealed partial class ShardReplica
+{
+    // R08: the newest committed version. Complete at once where the lease is valid and no write is registered on the key.
+    private ValueTask<ShardResponse> GetAsync(GetRequest request, CancellationToken cancellationToken)
+    {
+        LeaderState? leader = _leader;
+        ShardShape shape = _shape;
+        if (leader is not { IsServing: true } || _fault is not null || !_rules.R08NeedsLease || !_group!.HasLease(leader.Term))
+            return GetAfterWaitAsync(request, cancellationToken);
+        if (CheckKey(shape, request, request.Key.Span) is { } refusal)
+            return new(refusal);
+        if (!leader.IsIdle && IsRegistered(leader, request.Key.Span))
+            return GetAfterWaitAsync(request, cancellationToken);
+        return new(ReadNewest(shape, request.Key.Span));
+    }
+
+    private bool IsRegistered(LeaderState leader, ReadOnlySpan<byte> key)
+    {
+        lock (_gate)
+            return leader.IsRegisteredLocked(key);
+    }
+
+    private async ValueTask<ShardResponse> GetAfterWaitAsync(GetRequest request, CancellationToken cancellationToken)
+    {
+        try
+        {
+            (LeaderState? leader, ShardResponse? refusal) = await EnterAsync(cancellationToken).ConfigureAwait(false);
+            if (leader is null)
+                return refusal!;
+            ShardShape shape = _shape;
+            if (CheckKey(shape, request, request.Key.Span) is { } wrong)
+                return wrong;
+            if (!await MayReadAsync(leader, cancellationToken).ConfigureAwait(false))
+                return NotLeader();
+            ReadWaiter? waiter;
+            lock (_gate)
+            {
+                if (leader.IsLost && _rules.R09WaitersMoveOn)
+                    return NotLeader();
+                waiter = _rules.R08WaitsForRegistered ? leader.WaitForKeyLocked(request.Key.Span) : null;
+            }
+
+            if (waiter is not null && !await waiter.Task.WaitAsync(cancellationToken).ConfigureAwait(false) && _rules.R09WaitersMoveOn)
+                return NotLeader();
+            return ReadNewest(shape, request.Key.Span);
+        }
+        catch (OperationCanceledException error)
+        {
+            return _responses.TimedOut("writes of the key", error);
+        }
+    }
+
+    // R07: as of a timestamp.
+    private async ValueTask<ShardResponse> GetAtAsync(GetRequest request, CancellationToken cancellationToken)
+    {
+        try
+        {
+            Timestamp readAt = request.ReadAt!.Value;
+            (LeaderState? leader, ShardResponse? refusal) = await EnterAtAsync(readAt, cancellationToken).ConfigureAwait(false);
+            if (leader is null)
+                return refusal!;
+            ShardShape shape = _shape;
+            if (CheckKey(shape, request, request.Key.Span) is { } wrong)
+                return wrong;
+            if (BelowLimit(readAt) is { } gone)
+                return gone;
+            ReadWaiter? waiter;
+            lock (_gate)
+            {
+                if (leader.IsLost)
+                    return NotLeader();
+                RaiseHighestReadLocked(leader, readAt);
+                waiter = _rules.R07WaitsForRegistered ? leader.WaitForKeyLocked(request.Key.Span, readAt) : null;
+            }
+
+            ShardResponse? early = _rules.R07ReadsAfterTheWait ? null : ReadAt(shape, request.Key.Span, readAt);
+            if (waiter is not null && !await waiter.Task.WaitAsync(cancellationToken).ConfigureAwait(false) && _rules.R09WaitersMoveOn)
+                return NotLeader();
+            return early ?? ReadAt(shape, request.Key.Span, readAt);
+        }
+        catch (OperationCanceledException error)
+        {
+            return _responses.TimedOut("writes of the key", error);
+        }
+    }
+
+    // What every read at R begins with. First the oracle, then the lease: with the lease first, R could be issued, and writes of the next leader
+    // acknowledged below it, between the two.
+    private async ValueTask<(LeaderState? Leader, ShardResponse? Refusal)> EnterAtAsync(Timestamp readAt, CancellationToken cancellationToken)
+    {
+        (LeaderState? leader, ShardResponse? refusal) = await EnterAsync(cancellationToken).ConfigureAwait(false);
+        if (leader is null)
+            return (null, refusal);
+        if (readAt > _timestamps.LastKnown && _rules.R07RefusesAheadOfOracle)
+        {
+            Timestamp last;
+            try
+            {
+                last = await _timestamps.NextAsync(cancellationToken).ConfigureAwait(false);
+            }
+            catch (ShardForgeException error)
+            {
+                return (null, _responses.TimedOut("the timestamp oracle", error));
+            }
+
+            if (readAt > last)
+                return (null, _responses.AheadOfOracle(readAt, last));
+        }
+
+        return await MayReadAsync(leader, cancellationToken).ConfigureAwait(false) ? (leader, null) : (null, NotLeader());
+    }
+
+    private void RaiseHighestReadLocked(LeaderState leader, Timestamp readAt)
+    {
+        if (_rules.R07RaisesHighestRead)
+            leader.HighestRead = Timestamp.Later(leader.HighestRead, readAt);
+    }
+
+    private ShardResponse? BelowLimit(Timestamp readAt) =>
+        readAt < HistoryLimit && _rules.R28RefusesBelowLimit ? _responses.HistoryGone(readAt, HistoryLimit) : null;
+
+    private ShardResponse ReadNewest(ShardShape shape, ReadOnlySpan<byte> key) => ReadChecked(shape, key, Timestamp.Max);
+
+    private ShardResponse ReadAt(ShardShape shape, ReadOnlySpan<byte> key, Timestamp readAt) => ReadChecked(shape, key, readAt);
+
+    // Reads, and only then looks at what may have changed: locks, range and epoch, limit (R07's second look).
+    private ShardResponse ReadChecked(ShardShape shape, ReadOnlySpan<byte> key, Timestamp readAt)
+    {
+        if (!TryEnterEngine(out EngineHandle? engine))
+            return NotLeader();
+        try
+        {
+            long lockChanges = _locks.Changes;
+            VersionRead version = MvccReader.Read(engine.Engine, key, readAt);
+            if (_locks.MayHaveBeenAny(lockChanges))
+            {
+                using IStorageSnapshot snapshot = engine.Engine.CreateSnapshot();
+                if (FindLock(engine.Engine, key, readAt, snapshot) is { } met)
+                    return met;
+                version = MvccReader.Read(engine.Engine, key, readAt, snapshot);
+            }
+
+            if (_rules.R07ChecksAgain)
+            {
+                if (_shape != shape)
+                    return _responses.WrongShard(_shape.Epoch);
+                if (BelowLimit(readAt) is { } gone)
+                    return gone;
+            }
+
+            return _responses.Value(version.Value, version.Timestamp, shape.Epoch);
+        }
+        catch (Exception error) when (error is InvalidDataException or CorruptionException or IOException)
+        {
+            return _responses.Faulted(error);
+        }
+        finally
+        {
+            engine.Exit();
+        }
+    }
+
+    // The one place where a read or write of a single key meets a lock (R07, R12, R14): one with M at or below the moment in question counts.
+    private ShardResponse? FindLock(IStorageEngine engine, ReadOnlySpan<byte> key, Timestamp upTo, IStorageSnapshot? snapshot)
+    {
+        byte[]? locked = MvccReader.ReadLock(engine, key, snapshot);
+        return locked is not null && LockRecord.ReadMinimumCommit(locked) <= upTo
+            ? _responses.Conflict(key, $"a lock of the undecided transaction {LockRecord.Decode(locked).Transaction}")
+            : null;
+    }
+
+    // The one place where a read of a range meets a lock.
+    private ShardResponse? FindLock(IStorageEngine engine, KeyRange range, Timestamp upTo, IStorageSnapshot snapshot) =>
+        MvccReader.FindLock(engine, range, upTo, snapshot) is { } locked
+            ? _responses.Conflict(range.Start.Span, $"behind it a lock of the undecided transaction {locked.Transaction}")
+            : null;
+}
