@@ -1,0 +1,159 @@
+using ShardForge.Consensus;
+
+namespace ShardForge.Metadata;
+
+/// <summary>The way to group 0's leader.</summary>
+internal sealed partial class MetadataService
+{
+    /// <summary>Bound of one attempt: then the next node is asked.</summary>
+    private static readonly TimeSpan s_attemptTimeout = TimeSpan.FromMilliseconds(750);
+    private static readonly TimeSpan s_pauseMin = TimeSpan.FromMilliseconds(10);
+    private static readonly TimeSpan s_pauseMax = TimeSpan.FromMilliseconds(250);
+
+    private string? _leaderHint;
+    private string? _avoid;
+    private int _rotation;
+
+    /// <summary>Has a command applied by group 0, wherever its leader is; asks again until the token ends. Commands can be repeated without harm.</summary>
+    public async ValueTask<MetadataOutcome> ProposeAsync(MetadataCommand command, CancellationToken cancellationToken)
+    {
+        TimeSpan pause = s_pauseMin;
+        while (true)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            if (await TryProposeAsync(command, cancellationToken).ConfigureAwait(false) is { } outcome)
+                return outcome;
+            await Task.Delay(pause, cancellationToken).ConfigureAwait(false);
+            pause = pause * 2 < s_pauseMax ? pause * 2 : s_pauseMax;
+        }
+    }
+
+    public bool TryNext(out Timestamp timestamp)
+    {
+        if (Replica is { } replica)
+            return replica.Oracle.TryNext(1, out timestamp);
+        timestamp = default;
+        return false;
+    }
+
+    public async ValueTask<Timestamp?> RequestAsync(int count, Timestamp oldestOpenSnapshot, CancellationToken cancellationToken)
+    {
+        if (Replica is { } replica && replica.TryGetServingTerm(out Term _))
+            return await NextHereAsync(replica, NodeId, count, oldestOpenSnapshot, cancellationToken).ConfigureAwait(false);
+        return await AskLeaderAsync(new TimestampsRequest(count, oldestOpenSnapshot), cancellationToken).ConfigureAwait(false) is TimestampsAnswer answer
+            ? answer.First
+            : null;
+    }
+
+    private static async ValueTask<Timestamp?> NextHereAsync(
+        MetadataReplica replica, string nodeId, int count, Timestamp oldestOpenSnapshot, CancellationToken cancellationToken)
+    {
+        replica.Oracle.Report(nodeId, oldestOpenSnapshot);
+        using CancellationTokenSource bound = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        bound.CancelAfter(s_attemptTimeout);
+        try
+        {
+            return await replica.Oracle.NextAsync(count, bound.Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            // No majority answers: the caller asks again, here or elsewhere.
+            return null;
+        }
+    }
+
+    private async ValueTask<MetadataOutcome?> TryProposeAsync(MetadataCommand command, CancellationToken cancellationToken)
+    {
+        if (Replica is { } replica && replica.TryGetServingTerm(out Term _))
+        {
+            ProposalResult result = await ProposeHereAsync(replica, command, cancellationToken).ConfigureAwait(false);
+            return result.Status == ProposalStatus.Applied ? result.Outcome : null;
+        }
+
+        return await AskLeaderAsync(new ProposeRequest(command), cancellationToken).ConfigureAwait(false) is AppliedAnswer answer ? answer.Outcome : null;
+    }
+
+    private static async ValueTask<ProposalResult> ProposeHereAsync(MetadataReplica replica, MetadataCommand command, CancellationToken cancellationToken)
+    {
+        using CancellationTokenSource bound = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        bound.CancelAfter(s_attemptTimeout);
+        try
+        {
+            return await replica.ProposeAsync(command, bound.Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            return ProposalResult.Unknown;
+        }
+    }
+
+    /// <summary>One attempt. Null: no answer; the next attempt goes to another node.</summary>
+    private async ValueTask<MetadataMessage?> AskLeaderAsync(MetadataMessage request, CancellationToken cancellationToken)
+    {
+        if (PickTarget() is not { } target)
+            return null;
+        MetadataMessage? answer = await AskAsync(target, request, s_attemptTimeout, cancellationToken).ConfigureAwait(false);
+        lock (_gate)
+        {
+            switch (answer)
+            {
+                case TimestampsAnswer or AppliedAnswer:
+                    _leaderHint = target;
+                    break;
+                case NotLeaderAnswer { LeaderNode: { } leader } when !string.Equals(leader, target, StringComparison.Ordinal):
+                    _leaderHint = leader;
+                    break;
+                default:
+                    _leaderHint = null;
+                    _avoid = target;
+                    break;
+            }
+        }
+
+        return answer;
+    }
+
+    private async ValueTask<MetadataMessage?> AskAsync(string target, MetadataMessage request, TimeSpan timeout, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return MetadataMessage.DecodeAnswer(await _options.Link!.AskAsync(target, request.Encode(), timeout, cancellationToken).ConfigureAwait(false));
+        }
+        catch (ShardForgeException error) when (error is Network.PeerUnavailableException or OverloadedException)
+        {
+            return null;
+        }
+        catch (InvalidDataException error)
+        {
+            MetadataLog.AnswerNotUnderstood(_options.Logger, NodeId, target, error);
+            return null;
+        }
+    }
+
+    /// <summary>Whom to ask: the leader as the own replica, or the last answer, knows it; else, and after a failure once, the group's members in turn.</summary>
+    private string? PickTarget()
+    {
+        if (Current is not { } state || _options.Link is null)
+            return null;
+        IReadOnlyList<RaftMember> members = state.MetadataGroup.Replicas;
+        lock (_gate)
+        {
+            string? avoid = _avoid;
+            _avoid = null;
+            string? leader = _leaderHint ?? _replica?.LeaderNode;
+            if (leader is not null && !IsSelfOr(avoid, leader))
+                return leader;
+            for (int i = 0; i < members.Count; i++)
+            {
+                _rotation = (_rotation + 1) % members.Count;
+                if (!IsSelfOr(avoid, members[_rotation].NodeId))
+                    return members[_rotation].NodeId;
+            }
+
+            return avoid;
+        }
+    }
+
+    private bool IsSelfOr(string? avoid, string nodeId) =>
+        string.Equals(nodeId, NodeId, StringComparison.Ordinal) || string.Equals(nodeId, avoid, StringComparison.Ordinal);
+}

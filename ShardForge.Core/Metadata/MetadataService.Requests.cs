@@ -1,0 +1,114 @@
+using ShardForge.Metadata.Formation;
+
+namespace ShardForge.Metadata;
+
+/// <summary>What this node answers to others.</summary>
+internal sealed partial class MetadataService
+{
+    /// <summary>Longest time that a question for the state is held.</summary>
+    private static readonly TimeSpan s_stateWaitMax = TimeSpan.FromSeconds(5);
+
+    /// <summary>Bound of letting a node join.</summary>
+    private static readonly TimeSpan s_joinTimeout = TimeSpan.FromSeconds(2);
+
+    private const int TimestampsPerRequestMax = 65_536;
+
+    /// <summary>Answers a request of <see cref="Network.PeerService.Metadata"/>.</summary>
+    public async ValueTask<byte[]> HandleAsync(string from, ReadOnlyMemory<byte> request, CancellationToken cancellationToken)
+    {
+        MetadataMessage answer = MetadataMessage.DecodeRequest(request.Span) switch
+        {
+            TimestampsRequest timestamps => await AnswerAsync(from, timestamps, cancellationToken).ConfigureAwait(false),
+            StateRequest state => await AnswerAsync(state, cancellationToken).ConfigureAwait(false),
+            ProposeRequest propose => await AnswerAsync(propose, cancellationToken).ConfigureAwait(false),
+            _ => new NotKnownAnswer(),
+        };
+        return answer.Encode();
+    }
+
+    /// <summary>Answers a request of <see cref="Network.PeerService.Formation"/>.</summary>
+    public async ValueTask<byte[]> HandleFormationAsync(string from, ReadOnlyMemory<byte> request, CancellationToken cancellationToken)
+    {
+        FormationMessage answer = FormationMessage.Decode(request.Span) switch
+        {
+            FormationView question => await Volatile.Read(ref _formation).AnswerAsync(question, cancellationToken).ConfigureAwait(false),
+            JoinRequest join => await AnswerAsync(join, cancellationToken).ConfigureAwait(false),
+            FormationMessage other => throw new InvalidDataException($"{other.GetType().Name} from {from} is no question."),
+        };
+        return answer.Encode();
+    }
+
+    private async ValueTask<MetadataMessage> AnswerAsync(string from, TimestampsRequest request, CancellationToken cancellationToken)
+    {
+        if (request.Count is < 1 or > TimestampsPerRequestMax)
+            throw new InvalidDataException($"{from} asks for {request.Count:N0} timestamps; 1 to {TimestampsPerRequestMax:N0} are allowed.");
+        if (Replica is not { } replica)
+            return new NotLeaderAnswer(null);
+        Timestamp? first = await NextHereAsync(replica, from, request.Count, request.OldestOpenSnapshot, cancellationToken).ConfigureAwait(false);
+        return first is { } timestamp ? new TimestampsAnswer(timestamp) : new NotLeaderAnswer(replica.LeaderNode);
+    }
+
+    private async ValueTask<MetadataMessage> AnswerAsync(StateRequest request, CancellationToken cancellationToken)
+    {
+        using CancellationTokenSource bound = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _stop.Token);
+        bound.CancelAfter(request.WaitMax < s_stateWaitMax ? request.WaitMax : s_stateWaitMax);
+        try
+        {
+            return new StateAnswer(await WaitForAsync(state => state.Version > request.KnownVersion, bound.Token).ConfigureAwait(false));
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            return new StateAnswer(null);
+        }
+    }
+
+    private async ValueTask<MetadataMessage> AnswerAsync(ProposeRequest request, CancellationToken cancellationToken)
+    {
+        if (Replica is not { } replica)
+            return new NotLeaderAnswer(null);
+        ProposalResult result = await ProposeHereAsync(replica, request.Command, cancellationToken).ConfigureAwait(false);
+        return result.Status switch
+        {
+            ProposalStatus.Applied => new AppliedAnswer(result.Outcome),
+            ProposalStatus.NotApplied => new NotLeaderAnswer(replica.LeaderNode),
+            _ => new OutcomeUnknownAnswer(),
+        };
+    }
+
+    private async ValueTask<JoinAnswer> AnswerAsync(JoinRequest request, CancellationToken cancellationToken)
+    {
+        JoinAnswer notYet = new(null, FormationRefusal.None, _options.ClusterName);
+        if (!string.Equals(request.ClusterName, _options.ClusterName, StringComparison.Ordinal))
+            return notYet with { Refusal = FormationRefusal.OtherCluster };
+        if (!_formed.Task.IsCompletedSuccessfully)
+            return notYet;
+
+        using CancellationTokenSource bound = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _stop.Token);
+        bound.CancelAfter(s_joinTimeout);
+        try
+        {
+            MetadataOutcome outcome = await ProposeAsync(request.Node, bound.Token).ConfigureAwait(false);
+            if (outcome != MetadataOutcome.Ok)
+                return notYet with { Refusal = RefusalOf(outcome) };
+            return notYet with
+            {
+                State = await WaitForAsync(
+                    state => state.FindNode(request.Node.NodeId) is { } node && node.InstanceId == request.Node.InstanceId && node.OpenCounter >= request.Node.OpenCounter,
+                    bound.Token).ConfigureAwait(false),
+            };
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            return notYet;
+        }
+    }
+
+    private static FormationRefusal RefusalOf(MetadataOutcome outcome) => outcome switch
+    {
+        MetadataOutcome.OtherInstance => FormationRefusal.OtherInstance,
+        MetadataOutcome.RestoredCopy => FormationRefusal.RestoredCopy,
+        MetadataOutcome.NodeRemoved => FormationRefusal.NodeRemoved,
+        MetadataOutcome.LevelNotKnown => FormationRefusal.FeatureLevel,
+        _ => throw new InvariantViolatedException($"A registration ended with {outcome}."),
+    };
+}

@@ -1,0 +1,314 @@
+using Microsoft.Extensions.Logging;
+using ShardForge.Consensus;
+using ShardForge.Metadata.Formation;
+using ShardForge.Replication;
+
+namespace ShardForge.Metadata;
+
+/// <summary>A node's part in the metadata of its cluster: becomes a member, knows the latest state, hosts a replica of group 0 where it has one, and gets timestamps.</summary>
+/// <remarks>
+/// <code>
+/// Formation/ClusterFormation (or ClusterJoin) → formation record → ClusterState
+///     MetadataReplica (group 0, feeds and is fed by an IRaftGroup) → TimestampOracle
+///     TimestampClient, ProposeAsync, following of the state → IMetadataLink → the same on other nodes
+/// data directory:  formation   written once: with it the node is a member (R37)
+///                  topology    the last known state, a cache: where the peers are
+///                  shards/r1/1/meta   MetadataReplica
+/// </code>
+/// How a node is wired:
+/// <code>
+/// service = await MetadataService.StartAsync(options)     // a member that knows so, and a node that is alone, are formed when it returns
+/// new PeerMetadataLink(network).Serve(service)            // answers others from now on (options.Link is that link)
+/// record = await service.Formed                           // the identity file gets record.ClusterId
+/// foreach (HostedReplica hosted in record.ReplicasOn(node))
+///     if (!log.WasCreated(hosted.Replica))                // the record, never a later state: its members are those of index 0
+///         await log.CreateReplicaAsync(hosted.Replica, hosted.EncodeDescriptor(), hosted.EncodeConfiguration());
+/// replica = service.OpenReplica(log)                      // of group 0, where this node has one: a replica log in the node log
+/// group = a group over that log, with replica as its state machine; service.Attach(group); start the group
+/// ...
+/// await service.StopAsync(); dispose the groups; await service.DisposeAsync()       // a kill leaves StopAsync out
+/// </code>
+/// <para>Threads: safe for concurrent use. Events come on whatever thread brought the news, outside of locks; they must be quick.</para></remarks>
+internal sealed partial class MetadataService : ITimestampSender, IAsyncDisposable
+{
+    private readonly MetadataOptions _options;
+    private readonly Lock _gate = new();
+    private readonly CancellationTokenSource _stop = new();
+    private readonly TimestampClient _timestamps;
+    private readonly TaskCompletionSource<ClusterState> _formed = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private ClusterFormation _formation;
+    private ClusterState? _record;
+    private ClusterState? _current;
+    private MetadataReplica? _replica;
+    private TaskCompletionSource _changed = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private Task _membership = Task.CompletedTask;
+
+    private MetadataService(MetadataOptions options, ClusterState? record)
+    {
+        _options = options;
+        _formation = NewFormation(record);
+        HandshakePolicy = new(options, () => Current);
+        _timestamps = new(this, options.OldestOpenSnapshot);
+    }
+
+    /// <summary>There is a newer state. May come out of order; the argument's version tells.</summary>
+    public event Action<ClusterState>? StateChanged;
+
+    /// <summary>This node must not take part (any more): see <see cref="Rejection"/>. Its replicas must neither vote nor serve.</summary>
+    public event Action<ConfigurationException>? Rejected;
+
+    public string NodeId => _options.NodeId;
+
+    /// <summary>The formation record, or, for a node that joined later, the state with which it did. Fails with <see cref="ConfigurationException"/> where the node cannot become a member.</summary>
+    public Task<ClusterState> Formed => _formed.Task;
+
+    /// <summary>The latest state known here; null: not a member yet.</summary>
+    public ClusterState? Current => Volatile.Read(ref _current);
+
+    /// <summary>The latest state known here.</summary>
+    public ClusterState State => Current ?? throw new ShardUnavailableException($"Node {NodeId} is not a member of a cluster yet. Nothing was done.");
+
+    /// <summary>Whom this node's links accept (R38).</summary>
+    public MembershipPolicy HandshakePolicy { get; }
+
+    /// <summary>Timestamps for this node.</summary>
+    public ITimestampSource Timestamps => _timestamps;
+
+    /// <summary>This node's replica of group 0, where it has one.</summary>
+    public MetadataReplica? Replica => Volatile.Read(ref _replica);
+
+    /// <summary>Why this node does not take part; null while it does.</summary>
+    public ConfigurationException? Rejection { get; private set; }
+
+    /// <summary>Reads what the data directory holds and begins to become a member where the node is none.</summary>
+    /// <exception cref="ConfigurationException">A setting cannot be used, or the directory is of another cluster. Nothing was changed.</exception>
+    /// <exception cref="CorruptionException">A file is damaged.</exception>
+    public static async Task<MetadataService> StartAsync(MetadataOptions options, CancellationToken cancellationToken = default)
+    {
+        ClusterState? record = LoadState(options, MetadataFile.FormationName, MetadataFile.FormationMagic);
+        Check(options, record);
+        MetadataService service = new(options, record);
+        service.Begin(record);
+        // Alone there is only a file to write: whoever starts the service finds it formed.
+        if (options.Members.Count <= 1 && options.Join.Count == 0)
+            await service.Formed.WaitAsync(cancellationToken).ConfigureAwait(false);
+        return service;
+    }
+
+    /// <summary>Opens this node's replica of group 0 over its log; null where the node has none. After <see cref="Formed"/>, once.</summary>
+    public MetadataReplica? OpenReplica(Consensus.NodeLog.INodeLog nodeLog)
+    {
+        ClusterState record = Record;
+        foreach (Consensus.NodeLog.IReplicaLog log in nodeLog.Replicas)
+        {
+            if (ReplicaDescriptor.Decode(nodeLog.GetDescriptor(log.Replica).Span).Shard == ShardId.Metadata)
+                return OpenReplica(record, log.Replica, log.Generation, log.CompactedIndex);
+        }
+
+        return null;
+    }
+
+    /// <summary>The same, of a replica known by its id.</summary>
+    public MetadataReplica OpenReplica(ReplicaId replica, long generation, LogIndex compacted) => OpenReplica(Record, replica, generation, compacted);
+
+    /// <summary>Sets the group that feeds the replica of <see cref="OpenReplica(Consensus.NodeLog.INodeLog)"/>, before it is started.</summary>
+    public void Attach(IRaftGroup group) => Replica!.Attach(group);
+
+    /// <summary>Waits until the latest state fulfils a condition.</summary>
+    public async ValueTask<ClusterState> WaitForAsync(Func<ClusterState, bool> condition, CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            Task changed;
+            lock (_gate)
+                changed = _changed.Task;
+            if (Current is { } state && condition(state))
+                return state;
+            await changed.WaitAsync(cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>A peer refused this node: where that says something about this node's directory, it does not take part any more (R38). For <c>IPeerNetwork.PeerRefused</c>.</summary>
+    public void OnPeerRefused(Network.PeerRefusal refusal)
+    {
+        if (refusal.Error.RefusedBy != Network.RefusedBy.Peer)
+            return;
+        FormationRefusal reason = refusal.Error.Code switch
+        {
+            Network.RefusalCode.StaleCopy => FormationRefusal.RestoredCopy,
+            Network.RefusalCode.InstanceConflict => FormationRefusal.OtherInstance,
+            _ => FormationRefusal.None,
+        };
+        if (reason != FormationRefusal.None)
+            Reject(FormationErrors.Refused(reason, NodeId, $"{refusal.NodeId} says: {refusal.Error.Text}"));
+    }
+
+    /// <summary>Ends what runs, and writes group 0's image. The groups are still there; they are disposed next.</summary>
+    public async Task StopAsync()
+    {
+        await EndLoopsAsync().ConfigureAwait(false);
+        if (Replica is { } replica)
+        {
+            try
+            {
+                await replica.FlushAsync().ConfigureAwait(false);
+            }
+            catch (IOException error)
+            {
+                MetadataLog.ImageNotWritten(_options.Logger, NodeId, replica.Image.AppliedIndex.Value, error);
+            }
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await EndLoopsAsync().ConfigureAwait(false);
+        if (Replica is { } replica)
+            await replica.DisposeAsync().ConfigureAwait(false);
+    }
+
+    private ClusterState Record => _record ?? throw new InvalidOperationException($"Node {NodeId} has no formation record yet: await Formed first.");
+
+    private void Begin(ClusterState? record)
+    {
+        if (record is not null)
+        {
+            ClusterState? cached = LoadCachedTopology(record);
+            _savedVersion = cached?.Version ?? record.Version;
+            BecomeMember(record, cached ?? record);
+            return;
+        }
+
+        _membership = _options.Join.Count > 0 ? JoinAsync() : FormAsync();
+    }
+
+    private async Task FormAsync()
+    {
+        try
+        {
+            _formation.Start();
+            ClusterState record = await _formation.Completed.ConfigureAwait(false);
+            _savedVersion = record.Version;
+            BecomeMember(record, record);
+        }
+        catch (Exception error)
+        {
+            FailMembership(error);
+        }
+    }
+
+    private async Task JoinAsync()
+    {
+        try
+        {
+            ClusterState state = await ClusterJoin.RunAsync(
+                new() { ClusterName = _options.ClusterName, Node = Registration() }, _options.Join, _options.Link!, _options.Logger, _stop.Token).ConfigureAwait(false);
+            await SaveRecordAsync(state).ConfigureAwait(false);
+            _savedVersion = state.Version;
+            ClusterFormation unformed = _formation;
+            Volatile.Write(ref _formation, NewFormation(state));
+            await unformed.DisposeAsync().ConfigureAwait(false);
+            BecomeMember(state, state);
+        }
+        catch (Exception error)
+        {
+            FailMembership(error);
+        }
+    }
+
+    private void BecomeMember(ClusterState record, ClusterState latest)
+    {
+        Volatile.Write(ref _record, record);
+        Publish(latest);
+        _upkeep = Task.WhenAll(RegisterAsync(), FollowAsync(), KeepUpAsync());
+        _formed.TrySetResult(record);
+    }
+
+    private void FailMembership(Exception error)
+    {
+        if (error is ConfigurationException rejection)
+            Reject(rejection);
+        _formed.TrySetException(error is OperationCanceledException
+            ? new ObjectDisposedException(nameof(ShardForge), $"Node {NodeId} was stopped before it was a member.")
+            : error);
+        _ = _formed.Task.Exception;         // nobody may be waiting for it
+    }
+
+    private MetadataReplica OpenReplica(ClusterState record, ReplicaId replicaId, long generation, LogIndex compacted)
+    {
+        MetadataReplica replica = MetadataReplica.Open(new()
+        {
+            Replica = replicaId,
+            Formation = record,
+            FileSystem = _options.FileSystem,
+            Directory = Path.Combine(_options.Directory, "shards", replicaId.ToString()),
+            Generation = generation,
+            CompactedIndex = compacted,
+            NodeId = NodeId,
+            TimeProvider = _options.TimeProvider,
+            Logger = _options.Logger,
+        });
+        replica.StateChanged += Publish;
+        replica.ServingChanged += OnServingChanged;
+        Volatile.Write(ref _replica, replica);
+        Publish(replica.State);
+        return replica;
+    }
+
+    /// <summary>Takes in a state if it is newer than what is known.</summary>
+    private void Publish(ClusterState state)
+    {
+        TaskCompletionSource changed;
+        lock (_gate)
+        {
+            if (_current is not null && _current.Version >= state.Version)
+                return;
+            Volatile.Write(ref _current, state);
+            changed = _changed;
+            _changed = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        }
+
+        Volatile.Read(ref _formation).SetCurrent(state);
+        TellLink(state);
+        MetadataLog.StateChanged(_options.Logger, NodeId, state.Version, state.FeatureLevel);
+        changed.SetResult();
+        WakeUpkeep();
+        StateChanged?.Invoke(state);
+    }
+
+    private void TellLink(ClusterState state)
+    {
+        if (_options.Link is not { } link)
+            return;
+        foreach (NodeInfo node in state.Nodes)
+        {
+            if (string.Equals(node.NodeId, NodeId, StringComparison.Ordinal))
+                continue;
+            if (node.IsRemoved)
+                link.Remove(node.NodeId);
+            else if (EndPointText.Parse(node.Address) is { } address)
+                link.SetAddress(node.NodeId, address);
+        }
+    }
+
+    private void Reject(ConfigurationException rejection)
+    {
+        lock (_gate)
+        {
+            if (Rejection is not null)
+                return;
+            Rejection = rejection;
+        }
+
+        Rejected?.Invoke(rejection);
+    }
+
+    private async Task EndLoopsAsync()
+    {
+        await _stop.CancelAsync().ConfigureAwait(false);
+        await _timestamps.DisposeAsync().ConfigureAwait(false);
+        await Volatile.Read(ref _formation).DisposeAsync().ConfigureAwait(false);
+        await _membership.ConfigureAwait(false);
+        await _upkeep.ConfigureAwait(false);
+    }
+}
