@@ -17,7 +17,6 @@ internal sealed partial class DotNextRaftGroup
     private long _applied;
     private long _released;
     private long _keptFromByLeader;
-    private long _pinnedFrom = long.MaxValue;       // lowest index of a snapshot that is on its way: under _gate
 
     public LogIndex AppliedIndex => new(Volatile.Read(ref _applied));
 
@@ -39,7 +38,11 @@ internal sealed partial class DotNextRaftGroup
     internal LogIndex KeptFrom() =>
         Volatile.Read(ref _leadership) is { IsOver: false } leadership ? leadership.MatchedByAll(_log.Log.LastIndex) : default;
 
-    void IRaftLogOwner.OnCommitted() => _applySignal.Writer.TryWrite(0);
+    void IRaftLogOwner.OnCommitted()
+    {
+        _applySignal.Writer.TryWrite(0);
+        NoticeCommit();
+    }
 
     void IRaftLogOwner.OnSnapshotRecorded(RaftSnapshot snapshot)
     {
@@ -138,7 +141,7 @@ internal sealed partial class DotNextRaftGroup
             return;
         long needed = Volatile.Read(ref _leadership) is { IsOver: false } ? KeptFrom().Value : Volatile.Read(ref _keptFromByLeader);
         lock (_gate)
-            target = Math.Min(Math.Min(target, Math.Max(needed, _tail.DroppableIndex.Value)), _pinnedFrom);
+            target = Math.Min(Math.Min(target, Math.Max(needed, _tail.DroppableIndex.Value)), PinnedFromLocked());
         if (target > log.CompactedIndex.Value)
         {
             try

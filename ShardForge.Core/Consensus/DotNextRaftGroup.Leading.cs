@@ -10,7 +10,13 @@ internal sealed partial class DotNextRaftGroup
     /// <summary>Time between two tries of a replica that was told to stand for election.</summary>
     private const int CampaignMilliseconds = 10;
 
+    /// <summary>After which a commit that no append has carried to the followers gets a round of its own: without, they would learn it by the next heartbeat.</summary>
+    private static readonly TimeSpan s_commitNoticeDelay = TimeSpan.FromMilliseconds(4);
+
+    private readonly ITimer _commitNotice;
     private RaftLeadership? _leadership;
+    private long _sentCommit;               // highest commit index that an append carried
+    private int _isCommitNoticeDue;         // 1: the timer runs
     private (Term Term, LogIndex Index) _noOp;
     private ElectionRound? _electionRound;
     private Task _takingOver = Task.CompletedTask;
@@ -101,6 +107,33 @@ internal sealed partial class DotNextRaftGroup
     }
 
     internal void KickReplication() => _core.Kick();
+
+    /// <summary>The commit index to put into an append.</summary>
+    internal LogIndex CommitToSend()
+    {
+        long commit = CommitIndex.Value;
+        long before = Volatile.Read(ref _sentCommit);
+        if (commit > before)
+            Interlocked.CompareExchange(ref _sentCommit, commit, before);       // somebody else's higher one is as good
+        return new LogIndex(commit);
+    }
+
+    private void NoticeCommit()
+    {
+        if (!IsAlone && Volatile.Read(ref _leadership) is { IsOver: false } && Interlocked.Exchange(ref _isCommitNoticeDue, 1) == 0)
+            _commitNotice.Change(s_commitNoticeDelay, Timeout.InfiniteTimeSpan);
+    }
+
+    private void SendCommitNotice()
+    {
+        Volatile.Write(ref _isCommitNoticeDue, 0);
+        if (IsStopped || Volatile.Read(ref _sentCommit) >= CommitIndex.Value)
+            return;
+        if (_log.Log.LastIndex > CommitIndex)
+            NoticeCommit();                 // writes are on their way, and carry it
+        else
+            _core.Kick();
+    }
 
     /// <summary>At most the lower election timeout, or a majority that hangs is never noticed; more only for what could not travel in that time.</summary>
     internal TimeSpan AppendLimit(int bytes)
@@ -242,24 +275,12 @@ internal sealed partial class DotNextRaftGroup
 
     private async Task<bool> WaitForLeaderAsync(ReplicaId leader, CancellationToken cancellationToken)
     {
-        TaskCompletionSource seen = new(TaskCreationOptions.RunContinuationsAsynchronously);
-        void OnChange(RaftCluster<RaftPeer> _, RaftPeer? next)
+        while (true)
         {
-            if (next?.Member.Replica == leader)
-                seen.TrySetResult();
-        }
-
-        _core.LeaderChanged += OnChange;
-        try
-        {
-            if (_core.Leader?.Member.Replica == leader)
+            Task changed = StatusChanged;
+            if (Status.Leader == leader)
                 return true;
-            await seen.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
-            return true;
-        }
-        finally
-        {
-            _core.LeaderChanged -= OnChange;
+            await changed.WaitAsync(cancellationToken).ConfigureAwait(false);
         }
     }
 }

@@ -22,14 +22,20 @@ namespace ShardForge.Consensus;
 /// appends meanwhile, keeps still. A follower that already has what a snapshot covers says so, or the library would send it for ever.</remarks>
 internal sealed partial class DotNextRaftGroup
 {
+    /// <summary>In place of the number of a transfer: only a question, before the copy is written.</summary>
+    private const long WouldTakeOne = 0;
+
     private readonly ConcurrentQueue<SnapshotWish> _snapshotWishes = new();
-    private readonly Dictionary<string, long> _pins = new(StringComparer.Ordinal);      // directory of the copy → index behind which the log stays: under _gate
+    private readonly HashSet<int> _receivers = [];          // ordinals of members that a snapshot is on its way to: under _gate
+    private readonly Dictionary<string, (long Index, long Until)> _pins = new(StringComparer.Ordinal);      // by the copy's directory: under _gate
     private IncomingSnapshot? _incoming;            // the snapshot thread's
     private long _lastGeneration;                   // highest that was begun here: the snapshot thread's
     private long _lastTransfer = Stopwatch.GetTimestamp();
 
     async ValueTask<RaftSnapshot> IRaftLogOwner.PinSnapshotAsync(CancellationToken cancellationToken)
     {
+        if (!await IsAnyoneToTakeSnapshotAsync(cancellationToken).ConfigureAwait(false))
+            throw new IOException($"No member of shard {Shard} that is behind the log answers; no snapshot is written.");
         IReplicaLog log = _log.Log;
         string directory = Path.Combine(_options.TemporaryDirectory, $"snapshot-{LocalReplica.Value}-{Interlocked.Increment(ref _lastTransfer)}");
         SnapshotWish wish = new(directory);
@@ -62,6 +68,21 @@ internal sealed partial class DotNextRaftGroup
 
     /// <summary>Carries a snapshot to a follower. Its time limit is on each step, not on the whole.</summary>
     internal async ValueTask<(Term Term, SnapshotResult Result)> SendSnapshotAsync(RaftPeer peer, Term term, RaftSnapshot snapshot, CancellationToken cancellationToken)
+    {
+        lock (_gate)
+            _receivers.Add(peer.Ordinal);
+        try
+        {
+            return await SendFilesAsync(peer, term, snapshot, cancellationToken).ConfigureAwait(false);
+        }
+        finally
+        {
+            lock (_gate)
+                _receivers.Remove(peer.Ordinal);
+        }
+    }
+
+    private async ValueTask<(Term Term, SnapshotResult Result)> SendFilesAsync(RaftPeer peer, Term term, RaftSnapshot snapshot, CancellationToken cancellationToken)
     {
         IReadOnlyList<(string Name, long Bytes)> files =
             await _node.SnapshotFiles.RunAsync(disk => SnapshotFiles.List(disk, snapshot.Directory)).ConfigureAwait(false);
@@ -132,6 +153,44 @@ internal sealed partial class DotNextRaftGroup
         }
     }
 
+    /// <summary>
+    /// Whether a member that is behind the log answers. Asked before a copy is written, since the library asks for one in every round also for a member
+    /// that is down, and does not say for whom.
+    /// </summary>
+    private async ValueTask<bool> IsAnyoneToTakeSnapshotAsync(CancellationToken cancellationToken)
+    {
+        if (Volatile.Read(ref _leadership) is not { IsOver: false } leadership)
+            return false;
+        foreach (RaftPeer peer in _peers)
+        {
+            if (!peer.IsRemote || leadership.Matched(peer.Ordinal) > _log.Log.CompactedIndex || IsReceiving(peer))
+                continue;
+            PeerBuffer message = RaftMessage.Create(peer.Header(RaftMessageKind.SnapshotBegin, leadership.Term), 32);
+            RaftMessage.Write(message, WouldTakeOne);
+            RaftMessage.Write(message, AppliedIndex.Value);
+            RaftMessage.Write(message, 0L);
+            RaftMessage.Write(message, 0L);
+            try
+            {
+                using PeerBuffer reply = await peer.RequestAsync(message, bulk: true, _options.ElectionTimeoutLower, cancellationToken).ConfigureAwait(false);
+                peer.Read(reply, RaftMessageKind.SnapshotBegin, bodyBytes: 1);
+                return true;
+            }
+            catch (MemberUnavailableException)
+            {
+                // The next one, or nobody.
+            }
+        }
+
+        return false;
+    }
+
+    private bool IsReceiving(RaftPeer peer)
+    {
+        lock (_gate)
+            return _receivers.Contains(peer.Ordinal);
+    }
+
     private static void WriteChunk(PeerBuffer message, long transfer, string name, long offset, ReadOnlySpan<byte> bytes, bool isLastOfFile)
     {
         RaftMessage.Write(message, transfer);
@@ -156,6 +215,8 @@ internal sealed partial class DotNextRaftGroup
         (long transfer, LogIndex index, Term term) = ReadSnapshotHead(body);
         if (await FollowAsync(header, index, cancellationToken).ConfigureAwait(false) is { } refusal)
             return refusal;
+        if (transfer == WouldTakeOne)
+            return RaftMessage.Answer(header.Kind, _log.Log.Term, (byte)SnapshotResult.Accepted);
         await _node.SnapshotFiles.RunAsync(disk =>
         {
             _incoming?.Discard(disk);
@@ -301,8 +362,9 @@ internal sealed partial class DotNextRaftGroup
     {
         lock (_gate)
         {
-            _pins.Remove(directory);
-            _pinnedFrom = _pins.Count == 0 ? long.MaxValue : _pins.Values.Min();
+            // The follower still needs what came behind the snapshot: without a while for that, the next one would have to follow at once.
+            long grace = (long)(_options.ElectionTimeoutUpper.TotalSeconds * 10 * Stopwatch.Frequency);
+            _pins[directory] = (_pins[directory].Index, Stopwatch.GetTimestamp() + grace);
         }
 
         try
@@ -318,10 +380,23 @@ internal sealed partial class DotNextRaftGroup
     private void SetPin(string directory, long index)
     {
         lock (_gate)
+            _pins[directory] = (index, long.MaxValue);
+    }
+
+    /// <summary>Behind which index the log stays for followers that a snapshot is, or just was, on its way to.</summary>
+    private long PinnedFromLocked()
+    {
+        long now = Stopwatch.GetTimestamp();
+        long lowest = long.MaxValue;
+        foreach ((string directory, (long index, long until)) in _pins)
         {
-            _pins[directory] = index;
-            _pinnedFrom = _pins.Values.Min();
+            if (until < now)
+                _pins.Remove(directory);        // allowed inside the loop
+            else
+                lowest = Math.Min(lowest, index);
         }
+
+        return lowest;
     }
 
     /// <summary>Somebody waits for a copy of the state in a directory.</summary>

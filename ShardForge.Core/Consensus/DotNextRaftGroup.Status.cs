@@ -9,27 +9,37 @@ internal sealed partial class DotNextRaftGroup
     private readonly Queue<RaftStatus> _statusQueue = new();
     private RaftStatus _status;
     private bool _isPublishing;
+    private TaskCompletionSource _statusChanged = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private ReplicaId _leader;          // whose append was answered last, and in which term: under _gate
     private Term _leaderTerm;
     private Term _candidateTerm;
 
     public RaftStatus Status => Volatile.Read(ref _status);
 
+    /// <summary>Ends with the next change of the status. Take it, then look at the status, then wait.</summary>
+    private Task StatusChanged => Volatile.Read(ref _statusChanged).Task;
+
     /// <summary>Works the status out anew; tells the state machine if it is another. One call at a time, in order, by whoever finds nobody at it.</summary>
     private void PublishStatus()
     {
+        TaskCompletionSource changed;
+        bool isPublishing;
         lock (_gate)
         {
             RaftStatus next = WorkOutStatusLocked();
             if (next == _status)
                 return;
             Volatile.Write(ref _status, next);
+            changed = _statusChanged;
+            Volatile.Write(ref _statusChanged, new(TaskCreationOptions.RunContinuationsAsynchronously));
             _statusQueue.Enqueue(next);
-            if (_isPublishing)
-                return;
+            isPublishing = _isPublishing;
             _isPublishing = true;
         }
 
+        changed.SetResult();
+        if (isPublishing)
+            return;
         while (TryTakeStatus(out RaftStatus? status))
         {
             RaftLogMessages.StatusChanged(_options.Logger, Shard, LocalReplica, status.Role, status.Term, status.Leader);
@@ -96,8 +106,16 @@ internal sealed partial class DotNextRaftGroup
         }
         else if (!leader.IsRemote && !IsAlone)
         {
-            // Under the library's lock, after the change of state: its term and token are the leadership's.
-            BeginLeading();
+            try
+            {
+                // Under the library's lock, after the change of state: its term and token are the leadership's.
+                BeginLeading();
+            }
+            catch (Exception error)
+            {
+                // The library would take it for a reason to stand by, in silence.
+                Stop(error);
+            }
         }
     }
 

@@ -72,6 +72,8 @@ internal sealed partial class DotNextRaftGroup : IRaftGroup, IRaftLogOwner
                 _localPeer = _peers[i];
         }
 
+        _commitNotice = TimeProvider.System.CreateTimer(
+            static group => ((DotNextRaftGroup)group!).SendCommitNotice(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         _core = new RaftCore(_options, _log);
         _core.LeaderChanged += OnLeaderChanged;
         _status = new RaftStatus { Role = RaftRole.Follower, Term = log.Term, Members = _members };
@@ -138,6 +140,7 @@ internal sealed partial class DotNextRaftGroup : IRaftGroup, IRaftLogOwner
             return;
         _node.Remove(this);
         await _stopping.CancelAsync().ConfigureAwait(false);
+        await _commitNotice.DisposeAsync().ConfigureAwait(false);
         await StopCoreAsync().ConfigureAwait(false);
         await _applying.ConfigureAwait(false);
         await _takingOver.ConfigureAwait(false);

@@ -22,6 +22,7 @@ namespace ShardForge.Consensus;
 /// snapshot chunk   | transfer 8 | file offset 8 | crc 4 | last of file 1 | name length 2 | name (UTF-8, '/') | bytes |
 ///                                                                                  answer | result 1 |
 /// snapshot install | transfer 8 | index 8 | index's term 8 | bytes 8 | files 4 | crc 4 | configuration |   answer | result 1 |
+///   transfer       0 in a begin: only asks whether a snapshot would be taken
 ///   crc            CRC-32C of the bytes; in install, of all bytes in the order in which they were sent
 /// </code>
 /// The link's frame around a message carries the checksum. An unknown version or kind is refused (R42). Versions: 1 (this one).</remarks>

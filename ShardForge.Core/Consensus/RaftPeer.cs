@@ -77,7 +77,7 @@ internal sealed class RaftPeer : IRaftClusterMember, IDisposable
         {
             Previous = new LogIndex(prevLogIndex),
             PreviousTerm = new Term(prevLogTerm),
-            Commit = new LogIndex(commitIndex),
+            Commit = _group.CommitToSend(),
             KeptFrom = _group.KeptFrom(),
         };
         PeerBuffer message = RaftMessage.Append(Header(RaftMessageKind.Append, new Term(term)), head, list.Entries.Span);
