@@ -32,6 +32,25 @@ public sealed class FaultyFileSystemTests(bool overRealFiles)
     }
 
     [Test]
+    public void What_was_flushed_into_the_successor_of_a_file_with_unflushed_bytes_is_there()
+    {
+        ForEachSeed((files, root, _) =>
+        {
+            string path = Path.Combine(root, "a");
+            WriteFlushed(files, root, "a", Filled(100, 1));
+            using (IFile old = files.Open(path, FileOpenMode.ReadWrite))
+                old.Write(Filled(5000, 2), 0);
+            WriteFlushed(files, root, "new", Filled(100, 3));
+            files.Rename(Path.Combine(root, "new"), path);
+            files.FlushDirectory(root);
+            IFile successor = files.Open(path, FileOpenMode.ReadWrite);
+            successor.Write(Filled(9000, 4), 0);
+            successor.Flush();
+            return () => Assert.That(Read(files, root, "a"), Is.EqualTo(Filled(9000, 4)));
+        });
+    }
+
+    [Test]
     public void Each_unflushed_sector_is_kept_lost_or_torn()
     {
         HashSet<string> fates = [];

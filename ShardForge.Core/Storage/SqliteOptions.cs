@@ -16,4 +16,7 @@ public sealed record SqliteOptions
     /// Rows are checked when they are read in any case. Default 64 MiB; 0: never.
     /// </summary>
     public long VerifyOnOpenBytesMax { get; init; } = 64L * 1024 * 1024;
+
+    /// <summary>How large the database file may become, in bytes. Over it writes fail as on a full disk, transiently. Default: 17,592,186,040,320, SQLite's own limit.</summary>
+    public long DatabaseBytesMax { get; init; } = 4096L * 4_294_967_294;
 }

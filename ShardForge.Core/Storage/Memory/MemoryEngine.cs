@@ -247,7 +247,7 @@ internal sealed class MemoryEngine : ITransactionalEngine, IStorageCommitter
             bytes += log.Flush();
         Interlocked.Add(ref _diskBytes, bytes);
         _state = new MemoryState(_editor.ToMap(), sequence);
-        if (log.Length > Math.Max(_options.RedoLogBytesMax, Interlocked.Read(ref _imageBytes)))
+        if (!log.IsEmpty && log.Length > Math.Max(_options.RedoLogBytesMax, Interlocked.Read(ref _imageBytes)))
             ReplaceLog();
     }
 

@@ -6,7 +6,8 @@ namespace ShardForge.Storage.Memory;
 
 /// <summary>The writes since the last image, one record a batch, so that each can be durable without an image of its own.</summary>
 /// <remarks><code>
-/// redo   | header 32 | record | record | ...                    ends where the last whole record ends
+/// redo   | header 32 | zeros | sector | sector | ...                    sectors of 4,096 bytes
+/// sector | record | record | ... | zeros |                       a record may go on over many; zeros only before a flush
 /// header | magic "SFMEMLOG" 8 | version 4 | crc 4 | base sequence 8 | zeros 8 |      little-endian
 ///   base     number of the last write before the log: an image at or above it is there, or it is 0
 /// record | length 4 | crc 4 | sequence 8 | durable offset 8 | operations |
@@ -15,6 +16,7 @@ namespace ShardForge.Storage.Memory;
 ///   sequence of the batch, one above the record before; a record without operations repeats it
 ///   durable  end of what was flushed before this record was written: the promise that nothing below it is torn
 /// </code>
+/// What follows a flush starts in a new sector: a power cut may tear a sector that is being written, with what was durable in it.
 /// A record that fails is the torn tail, and cut off, unless a later one promises that it was durable: then it is damage. So a flush
 /// is followed by a record without operations, which carries its promise. What no later record promises cannot be told from a torn tail.
 /// A log is replaced, not emptied: the next one is written under another name, flushed and renamed after its image was.
@@ -23,7 +25,7 @@ internal sealed class MemoryRedoLog : IDisposable
 {
     public const string FileName = "redo";
     internal const uint Version = 1;
-    internal const int HeaderBytes = 32;
+    internal const int HeaderBytes = 32, SectorBytes = 4096;
     private const int RecordHeaderBytes = 24, LengthAndCrcBytes = 8, LengthMin = RecordHeaderBytes - LengthAndCrcBytes;
 
     private readonly IFile _file;
@@ -36,7 +38,8 @@ internal sealed class MemoryRedoLog : IDisposable
         LastSequence = lastSequence;
         _file = file;
         _headerCrc = headerCrc;
-        _writtenOffset = _durableOffset = endOffset;
+        _durableOffset = endOffset;
+        _writtenOffset = NextSector(endOffset);
     }
 
     private static ReadOnlySpan<byte> Magic => "SFMEMLOG"u8;
@@ -46,6 +49,9 @@ internal sealed class MemoryRedoLog : IDisposable
 
     /// <summary>Bytes of the file, with what is pending.</summary>
     public long Length => _writtenOffset + _pending.WrittenCount;
+
+    /// <summary>Whether nothing was written to it yet.</summary>
+    public bool IsEmpty => Length == SectorBytes;
 
     /// <summary>Makes an empty log in the place of the one before. Durable when it returns.</summary>
     public static MemoryRedoLog Create(IFileSystem files, string directory, long baseSequence)
@@ -129,6 +135,7 @@ internal sealed class MemoryRedoLog : IDisposable
         Invariant.Require(_pending.WrittenCount == 0);
         _file.Flush();
         _durableOffset = _writtenOffset;
+        _writtenOffset = NextSector(_writtenOffset);
         Append([], LastSequence);
         return Write();
     }
@@ -154,10 +161,8 @@ internal sealed class MemoryRedoLog : IDisposable
         SortedMapEditor editor = new(image.Map);
         lastSequence = baseSequence;
         int offset = HeaderBytes;
-        while (TryReadRecord(log, offset, headerCrc, out RecordView record))
+        while (TryReadNext(log, ref offset, headerCrc, lastSequence, out RecordView record))
         {
-            if (record.Sequence != lastSequence + (record.Operations.IsEmpty ? 0 : 1))
-                throw new CorruptionException(path, offset, $"A record of write {record.Sequence:N0} behind write {lastSequence:N0}.");
             lastSequence = record.Sequence;
             if (lastSequence > image.Sequence)
                 MemoryState.Apply(editor, record.Operations);
@@ -169,6 +174,29 @@ internal sealed class MemoryRedoLog : IDisposable
         state = new MemoryState(editor.ToMap(), Math.Max(lastSequence, image.Sequence));
         return offset;
     }
+
+    /// <summary>Reads the record at a place, or in the next sector where only zeros are before it.</summary>
+    /// <param name="log">The file.</param>
+    /// <param name="offset">Where the record before ended; gets where this one starts.</param>
+    /// <param name="headerCrc">Of the file.</param>
+    /// <param name="lastSequence">Of the record before: what does not follow it is not the next one.</param>
+    /// <param name="record">Gets the record.</param>
+    private static bool TryReadNext(ReadOnlySpan<byte> log, ref int offset, uint headerCrc, long lastSequence, out RecordView record)
+    {
+        if (TryReadRecord(log, offset, headerCrc, out record) && record.Follows(lastSequence))
+            return true;
+        long sector = NextSector(offset);
+        if (sector >= log.Length || log[offset..(int)sector].ContainsAnyExcept((byte)0)
+            || !TryReadRecord(log, (int)sector, headerCrc, out record) || !record.Follows(lastSequence))
+        {
+            return false;
+        }
+
+        offset = (int)sector;
+        return true;
+    }
+
+    private static long NextSector(long offset) => (offset + SectorBytes - 1) / SectorBytes * SectorBytes;
 
     /// <summary>Looks behind a record that is not whole for one that says it was durable.</summary>
     private static int? FindPromise(ReadOnlySpan<byte> log, int brokenOffset, uint headerCrc, long sequence)
@@ -214,6 +242,8 @@ internal sealed class MemoryRedoLog : IDisposable
         private readonly ReadOnlySpan<byte> _record = record;
 
         public long Sequence => BinaryPrimitives.ReadInt64LittleEndian(_record[8..]);
+
+        public bool Follows(long sequence) => Sequence == sequence + (Operations.IsEmpty ? 0 : 1);
 
         public ReadOnlySpan<byte> Operations => _record[RecordHeaderBytes..];
     }

@@ -15,8 +15,8 @@ internal static class SqliteDatabase
 {
     public const string FileName = "data.db";
     public const uint Version = 1;
-    private const long ApplicationId = 0x53464B56;
-    private const int HeaderBytes = 100;
+    private const long ApplicationId = 0x53464B56, PagesMax = 4_294_967_294;
+    private const int HeaderBytes = 100, PageBytes = 4096;
 
     /// <summary>Makes an empty database file, under another name first: it is there whole or not at all.</summary>
     public static void Create(string directory, SqliteOptions options)
@@ -25,7 +25,7 @@ internal static class SqliteDatabase
         using (SqliteSession session = SqliteSession.Open(temporary, options, SqliteAccess.Create))
         {
             session.Execute($"""
-                PRAGMA page_size = 4096;
+                PRAGMA page_size = {PageBytes};
                 PRAGMA auto_vacuum = INCREMENTAL;
                 PRAGMA synchronous = FULL;
                 PRAGMA application_id = {ApplicationId};
@@ -56,6 +56,7 @@ internal static class SqliteDatabase
             if (version > Version)
                 throw new ConfigurationException("DataDirectory", $"{path} has version {version} of the format; this library knows versions up to {Version}. Nothing was changed.");
             session.Execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 67108864;");
+            session.Execute($"PRAGMA max_page_count = {Math.Min(options.DatabaseBytesMax / PageBytes, PagesMax)}");
             if (new FileInfo(path).Length <= options.VerifyOnOpenBytesMax)
                 Verify(session, cancellationToken);
             return session;

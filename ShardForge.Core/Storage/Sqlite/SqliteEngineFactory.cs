@@ -3,7 +3,7 @@ namespace ShardForge.Storage.Sqlite;
 /// <summary>Opens <see cref="SqliteEngine"/>s.</summary>
 internal sealed class SqliteEngineFactory : IStorageEngineFactory
 {
-    private const int PageCacheBytesMin = 64 * 1024, ReadersMin = 4;
+    private const int PageCacheBytesMin = 64 * 1024, ReadersMin = 4, DatabaseBytesMin = 64 * 1024;
     private readonly SqliteOptions _options;
 
     public SqliteEngineFactory(SqliteOptions options)
@@ -11,6 +11,7 @@ internal sealed class SqliteEngineFactory : IStorageEngineFactory
         Require(nameof(SqliteOptions.PageCacheBytes), options.PageCacheBytes, PageCacheBytesMin);
         Require(nameof(SqliteOptions.ReadersMax), options.ReadersMax, ReadersMin);
         Require(nameof(SqliteOptions.VerifyOnOpenBytesMax), options.VerifyOnOpenBytesMax, 0);
+        Require(nameof(SqliteOptions.DatabaseBytesMax), options.DatabaseBytesMax, DatabaseBytesMin);
         _options = options;
     }
 

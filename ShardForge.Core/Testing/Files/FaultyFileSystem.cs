@@ -397,17 +397,18 @@ public sealed class FaultyFileSystem : IFileSystem
         }
         else
         {
-            return;
+            content = null;
+        }
+
+        // Also where the file that takes the name has nothing unflushed: the one that had it must not be found under it any more.
+        if (to is not null && _contents.Remove(to, out FaultyContent? replaced) && !ReferenceEquals(replaced, content))
+        {
+            replaced.Names.Remove(to);
+            DropIfDoneLocked(replaced);
         }
 
         if (to is not null && content is not null)
         {
-            if (_contents.Remove(to, out FaultyContent? replaced) && !ReferenceEquals(replaced, content))
-            {
-                replaced.Names.Remove(to);
-                DropIfDoneLocked(replaced);
-            }
-
             content.Names.Add(to);
             _contents[to] = content;
         }
