@@ -157,7 +157,7 @@ internal sealed class MemoryEngineTests
         foreach (string name in s_files)
         {
             long bytes = name == "redo" ? promised : Length(files, name);
-            for (long at = 0; at < bytes; at++)
+            for (long at = 0; at < bytes; at += at % 4096 < 120 ? 1 : 131)     // behind the records are zeros
             {
                 InMemoryFileSystem damaged = Copy(files);
                 Flip(damaged, name, at);
