@@ -47,7 +47,7 @@ internal interface IReplicaLog
     /// <summary>Term and vote in one record, durable when the task ends. The term never falls; within a term a vote never changes.</summary>
     ValueTask SetHardStateAsync(Term term, ReplicaId votedFor, CancellationToken cancellationToken = default);
 
-    /// <summary>The leader's append: gives the entry its index and starts its way to the disk. Refused (false) unless <paramref name="term"/> is the log's current term.</summary>
+    /// <summary>The leader's append: gives the entry its index and starts its way to the disk. The bytes are kept: leave them unchanged for ever. Refused (false) unless <paramref name="term"/> is the log's current term.</summary>
     bool TryAppend(Term term, RaftEntryKind kind, ReadOnlyMemory<byte> payload, out LogIndex index);
 
     /// <summary>
@@ -118,6 +118,12 @@ internal interface INodeLog : IAsyncDisposable
 
     /// <summary>Position behind the last durable byte over the log's whole life; rises only (R38).</summary>
     long DurablePosition { get; }
+
+    /// <summary>
+    /// Whether commands are admitted (R34). False: the disk is full and only the reserve is left, for votes, configurations and what frees segments; appending
+    /// a command throws <see cref="OverloadedException"/>, reads and compaction go on.
+    /// </summary>
+    bool HasRoom { get; }
 
     /// <summary>Bytes kept on disk for the replicas.</summary>
     long RetainedBytes { get; }

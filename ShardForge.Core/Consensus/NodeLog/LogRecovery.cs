@@ -15,7 +15,7 @@ namespace ShardForge.Consensus.NodeLog;
 /// </code>
 /// A whole batch counts or none of it. The last batch may have come from the operating system's cache after a failed flush: it is written again
 /// before anything relies on it.</remarks>
-internal sealed class LogRecovery
+internal sealed class LogRecovery : IDisposable
 {
     private readonly string _directory;
     private readonly Dictionary<ReplicaId, RecoveredReplica> _replicas = [];
@@ -33,7 +33,11 @@ internal sealed class LogRecovery
 
     public bool HasEndFile { get; private set; }
 
+    /// <summary>Where the log goes on.</summary>
     public LogPoint End { get; private set; }
+
+    /// <summary>End of the last batch: the same place, or the end of the segment before where the log goes on at the start of one.</summary>
+    public LogPoint Durable { get; private set; }
 
     /// <summary>Start of the last batch, which no promise covers; null: there is none such.</summary>
     public LogPoint? Unpromised { get; private set; }
@@ -72,14 +76,22 @@ internal sealed class LogRecovery
         }
     }
 
+    /// <summary>Closes the segments; only where nobody took them over.</summary>
+    public void Dispose()
+    {
+        Segments.ForEach(static segment => segment.Dispose());
+        Ready?.Dispose();
+        Surplus.ForEach(static segment => segment.Dispose());
+    }
+
     private void ReadBatches(List<LogSegment> segments, LogPoint? end)
     {
         int at = 0;
-        LogPoint durable = new(segments[0].Number, LogFormat.HeaderBytes);
+        Durable = new(segments[0].Number, LogFormat.HeaderBytes);
         while (true)
         {
             LogBatchReader reader = new(segments[at]);
-            LogPoint broken = ReadSegment(reader, durable, isFirst: at == 0, end);
+            LogPoint broken = ReadSegment(reader, isFirst: at == 0, end);
             if (end is not null && broken < end.Value && (broken.Segment == end.Value.Segment || at + 1 == segments.Count))
                 throw Damage(segments[at], broken, $"the log was closed at offset {end.Value.Offset:N0} of segment {end.Value.Segment}");
             End = broken;
@@ -87,7 +99,7 @@ internal sealed class LogRecovery
                 break;
             if (at + 1 < segments.Count && new LogBatchReader(segments[at + 1]).TryReadPromise(LogFormat.HeaderBytes, out LogPromise promise) && promise.Durable == broken)
             {
-                durable = broken;
+                Durable = broken;
                 at++;
                 continue;
             }
@@ -112,7 +124,7 @@ internal sealed class LogRecovery
     }
 
     // Applies the batches of a segment. Returns its break: the boundary behind the last one.
-    private LogPoint ReadSegment(LogBatchReader reader, LogPoint durable, bool isFirst, LogPoint? end)
+    private LogPoint ReadSegment(LogBatchReader reader, bool isFirst, LogPoint? end)
     {
         LogSegment segment = reader.Segment;
         LogPoint at = new(segment.Number, LogFormat.HeaderBytes);
@@ -120,11 +132,11 @@ internal sealed class LogRecovery
         while (at != end && reader.TryReadBatch(at.Offset, out LogPromise promise, out ReadOnlySpan<byte> batch))
         {
             // The first batch of the oldest segment names the end of one that is gone.
-            if (promise.Durable != durable && !(isFirst && at.Offset == LogFormat.HeaderBytes && promise.Durable.Segment == segment.Number - 1))
-                throw new CorruptionException(segment.Path, at.Offset, $"the batch names {promise.Durable} as what was durable before it; the log has {durable}.");
+            if (promise.Durable != Durable && !(isFirst && at.Offset == LogFormat.HeaderBytes && promise.Durable.Segment == segment.Number - 1))
+                throw new CorruptionException(segment.Path, at.Offset, $"the batch names {promise.Durable} as what was durable before it; the log has {Durable}.");
             Apply(segment, at.Offset, batch);
             Unpromised = at;
-            at = durable = new LogPoint(segment.Number, at.Offset + LogFormat.AlignUp(promise.BatchBytes));
+            at = Durable = new LogPoint(segment.Number, at.Offset + LogFormat.AlignUp(promise.BatchBytes));
         }
 
         return at;

@@ -39,7 +39,7 @@ internal sealed partial class LogWriter
         _segments = recovered.Segments;
         _current = _segments[^1];
         _offset = recovered.End.Offset;
-        _durable = recovered.End;
+        _durable = recovered.Durable;
         _hasEndFile = recovered.HasEndFile;
         _durablePosition = _current.StartPosition + _offset;
         _removedIds = recovered.RemovedIds;

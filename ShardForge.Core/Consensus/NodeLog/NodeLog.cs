@@ -85,6 +85,12 @@ internal sealed class NodeLog : INodeLog
         LogRecovery? recovered = LogRecovery.Read(store);
         if (recovered is null && options.MustExist)
             throw new CorruptionException(directory, 0, "the node log is gone.");
+        if (recovered is not null && options.MustBeFresh && (recovered.Replicas.Any() || recovered.RemovedIds.Count > 0))
+        {
+            recovered.Dispose();
+            throw new CorruptionException(directory, 0, "the log has replicas, and the file that says which node they belong to is gone.");
+        }
+
         if (recovered is null)
         {
             Begin(store, options);
@@ -100,9 +106,7 @@ internal sealed class NodeLog : INodeLog
         }
         catch
         {
-            recovered.Segments.ForEach(static segment => segment.Dispose());
-            recovered.Ready?.Dispose();
-            recovered.Surplus.ForEach(static segment => segment.Dispose());
+            recovered.Dispose();
             throw;
         }
     }

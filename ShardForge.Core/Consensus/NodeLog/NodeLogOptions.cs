@@ -48,6 +48,9 @@ internal sealed record NodeLogOptions
     /// <summary>Whether a log must be there already: a data directory that was in use and has no log has lost it.</summary>
     public bool MustExist { get; init; }
 
+    /// <summary>Whether a log that is there must have no replica: a data directory without an identity that has replicas has lost it.</summary>
+    public bool MustBeFresh { get; init; }
+
     /// <summary>Id of a fresh log; null: a random one. Part of every checksum.</summary>
     public Guid? NewLogId { get; init; }
 

@@ -157,7 +157,7 @@ internal sealed class RecoveredReplica(ReplicaId replica)
                 throw Wrong(entry.Place, $"entry {index} of replica {replica} was rewritten with term {entry.Term}; it has {there.Term}.");
             if (_isTold && index > LastIndex)
                 throw Wrong(entry.Place, $"entry {index} of replica {replica} was rewritten behind the end {LastIndex} of its log.");
-            _last = Math.Max(_last ?? index, index);
+            // It says nothing about where the log ends: later entries may have been rewritten later still.
         }
         else
         {
@@ -224,7 +224,8 @@ internal sealed class RecoveredReplica(ReplicaId replica)
         CompactedTerm = term;
         CompactedConfiguration = configuration;
         Generation = generation;
-        if (!keepsTail || (_last ?? 0) < index)
+        // A tail that was kept may stand further on; where it ends is not known before the state is told.
+        if (!keepsTail)
             _last = index;
     }
 

@@ -130,7 +130,9 @@ internal sealed partial class ReplicaLog
         foreach (LogEntry entry in found)
         {
             // The disk is read outside the lock; only this thread moves entries, so the place holds.
-            ReadOnlyMemory<byte> payload = CachedPayload(entry) ?? LogSegmentReader.ReadEntry(entry);
+            if (!TryGetCached(entry, out ReadOnlyMemory<byte> payload))
+                payload = LogSegmentReader.ReadEntry(entry);
+            Invariant.Require(payload.Length == entry.PayloadBytes);
             lock (_gate)
             {
                 if (entry.IsDropped)
@@ -148,10 +150,13 @@ internal sealed partial class ReplicaLog
         }
     }
 
-    private ReadOnlyMemory<byte>? CachedPayload(LogEntry entry)
+    private bool TryGetCached(LogEntry entry, out ReadOnlyMemory<byte> payload)
     {
         lock (_gate)
-            return entry.IsCached ? entry.Payload : null;
+        {
+            payload = entry.Payload;
+            return entry.IsCached;
+        }
     }
 
     private void OnEntryDurableLocked(in PendingRecord record)

@@ -40,7 +40,7 @@ internal sealed partial class ReplicaLog : IReplicaLog
         _votedFor = recovered.VotedFor;
         _visibleTerm = _term.Value;
         _visibleVote = _votedFor.Value;
-        _generation = recovered.Generation;
+        _generation = _sentGeneration = recovered.Generation;
         _compactedIndex = recovered.CompactedIndex;
         _compactedTerm = recovered.CompactedTerm;
         _lastIndex = _durableIndex = recovered.LastIndex;
