@@ -12,6 +12,7 @@ internal sealed class StorageEngineConformanceTests
     [
         ("InMemory", StorageEngines.InMemory()),
         ("Sqlite", StorageEngines.Sqlite()),
+        ("Lsm", StorageEngines.Lsm()),
     ];
 
     private static IEnumerable<TestCaseData> Cases()

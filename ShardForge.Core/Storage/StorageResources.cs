@@ -1,19 +1,64 @@
+using ShardForge.Storage.Lsm;
+
 namespace ShardForge.Storage;
 
 /// <summary>Memory budgets, workers and rate limit that all engines of one node share (or one engine that is opened alone has).</summary>
+/// <remarks>Disposed after the engines that use them. Nothing is allocated and no thread is started before an engine needs it.</remarks>
 public sealed class StorageResources : IDisposable
 {
+    private readonly Lock _gate = new();
+    private LsmShared? _lsm;
+    private bool _disposed;
+
     /// <summary>Creates them with the defaults.</summary>
     public StorageResources() : this(new StorageResourceOptions()) { }
 
     /// <summary>Creates them.</summary>
-    public StorageResources(StorageResourceOptions options) => Options = options ?? throw new ArgumentNullException(nameof(options));
+    /// <exception cref="ConfigurationException">A setting has a value that cannot work.</exception>
+    public StorageResources(StorageResourceOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        Check(nameof(options.BlockCacheBytes), options.BlockCacheBytes, 0);
+        Check(nameof(options.WriteBufferBytes), options.WriteBufferBytes, 4096);
+        Check(nameof(options.BackgroundJobs), options.BackgroundJobs, 1);
+        Check(nameof(options.CompactionBytesPerSecond), options.CompactionBytesPerSecond, 0);
+        Options = options;
+    }
 
     /// <summary>The settings they were made with.</summary>
     public StorageResourceOptions Options { get; }
 
+    /// <summary>What the engines of the kind <c>lsm</c> share.</summary>
+    internal LsmShared Lsm
+    {
+        get
+        {
+            lock (_gate)
+            {
+                ObjectDisposedException.ThrowIf(_disposed, this);
+                return _lsm ??= new LsmShared(Options);
+            }
+        }
+    }
+
     /// <inheritdoc/>
-    public void Dispose() { }
+    public void Dispose()
+    {
+        LsmShared? lsm;
+        lock (_gate)
+        {
+            lsm = _disposed ? null : _lsm;
+            _disposed = true;
+        }
+
+        lsm?.Dispose();
+    }
+
+    private static void Check(string name, long value, long min)
+    {
+        if (value < min)
+            throw new ConfigurationException($"{nameof(StorageResourceOptions)}.{name}", $"{nameof(StorageResourceOptions)}.{name} is {value:N0}; it must be at least {min:N0}.");
+    }
 }
 
 /// <summary>Settings of <see cref="StorageResources"/>.</summary>

@@ -1,0 +1,291 @@
+using System.Diagnostics;
+using ShardForge.Common;
+using ShardForge.Storage.Lsm.Memtables;
+using ShardForge.Storage.Lsm.Reads;
+
+namespace ShardForge.Storage.Lsm;
+
+/// <summary>Writes: one after the other under the write latch, into the log and the memtable; then they are visible; then they wait for their flush.</summary>
+/// <remarks>A write that has no room waits outside the latch, for the signal that every flush, compaction and failure gives.</remarks>
+internal sealed partial class LsmEngine
+{
+    /// <summary>How long each write is held back while level 0 grows: enough for a compaction to get ahead, too little to be noticed alone.</summary>
+    private static readonly TimeSpan s_slowdown = TimeSpan.FromMilliseconds(1);
+
+    /// <summary>Keeps a thread's batch for single writes; one that grew over this is dropped.</summary>
+    private const int ReusedBatchBytesMax = 64 * 1024;
+
+    [ThreadStatic]
+    private static StorageBatch? s_threadBatch;
+
+    private int _levelZeroCount;
+    private TaskCompletionSource _room = NewSignal();    // guarded by the gate: completed and replaced when something changed
+
+    public ValueTask PutAsync(ReadOnlyMemory<byte> key, ReadOnlyMemory<byte> value, CancellationToken cancellationToken = default)
+    {
+        ThrowIfDisposed();
+        StorageBatch batch = TakeBatch();
+        batch.Put(key.Span, value.Span);
+        return WriteSingle(batch, cancellationToken);
+    }
+
+    public ValueTask DeleteAsync(ReadOnlyMemory<byte> key, CancellationToken cancellationToken = default)
+    {
+        ThrowIfDisposed();
+        StorageBatch batch = TakeBatch();
+        batch.Delete(key.Span);
+        return WriteSingle(batch, cancellationToken);
+    }
+
+    public ValueTask WriteAsync(StorageBatch batch, StorageDurability durability = StorageDurability.Flushed, CancellationToken cancellationToken = default)
+    {
+        ThrowIfDisposed();
+        ArgumentNullException.ThrowIfNull(batch);
+        return Write(batch, durability, start: null, cancellationToken);
+    }
+
+    public ValueTask<IStorageTransaction> BeginTransactionAsync(CancellationToken cancellationToken = default)
+    {
+        ThrowIfDisposed();
+        if (cancellationToken.IsCancellationRequested)
+            return ValueTask.FromCanceled<IStorageTransaction>(cancellationToken);
+        lock (_writeLatch)
+        {
+            LsmSnapshot snapshot = _snapshots.Add(() => _visibleSequence);
+            _history.Begin((long)snapshot.Sequence);
+            return new(new StorageTransaction(this, new TransactionStart(snapshot, (long)snapshot.Sequence)));
+        }
+    }
+
+    ValueTask ITransactionalEngine.CommitAsync(StorageBatch batch, TransactionStart start, CancellationToken cancellationToken) =>
+        Write(batch, StorageDurability.Flushed, start, cancellationToken);
+
+    void ITransactionalEngine.EndTransaction(TransactionStart start)
+    {
+        _history.End(start.Sequence);
+        start.Snapshot.Dispose();
+    }
+
+    public ValueTask FlushAsync(CancellationToken cancellationToken = default)
+    {
+        ThrowIfDisposed();
+        if (cancellationToken.IsCancellationRequested)
+            return ValueTask.FromCanceled(cancellationToken);
+        if (_log is null)
+            return new(FlushMemtableAsync(cancellationToken));
+        ThrowIfFailed();
+        return WaitFor(_log.FlushedAsync(), cancellationToken);
+    }
+
+    private static TaskCompletionSource NewSignal() => new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    private static ValueTask WaitFor(Task task, CancellationToken cancellationToken) =>
+        task.IsCompletedSuccessfully ? ValueTask.CompletedTask : new(task.WaitAsync(cancellationToken));
+
+    /// <summary>The thread's batch, taken out so that a caller's code that runs in between cannot take it too.</summary>
+    private static StorageBatch TakeBatch()
+    {
+        StorageBatch batch = s_threadBatch ?? new StorageBatch();
+        s_threadBatch = null;
+        batch.Clear();
+        return batch;
+    }
+
+    private ValueTask WriteSingle(StorageBatch batch, CancellationToken cancellationToken)
+    {
+        if (cancellationToken.IsCancellationRequested)
+            return ValueTask.FromCanceled(cancellationToken);
+        if (Volatile.Read(ref _levelZeroCount) >= _options.LevelZeroSlowdownTables || !TryWrite(batch, start: null, out long place))
+            return WriteAfterWaitAsync(batch, StorageDurability.Flushed, start: null, cancellationToken);
+
+        // Written: nothing needs the batch any more.
+        if (batch.Encoded.Length <= ReusedBatchBytesMax)
+            s_threadBatch = batch;
+        return _log is null ? ValueTask.CompletedTask : WaitFor(_log.FlushedAsync(place), cancellationToken);
+    }
+
+    private ValueTask Write(StorageBatch batch, StorageDurability durability, TransactionStart? start, CancellationToken cancellationToken)
+    {
+        if (cancellationToken.IsCancellationRequested)
+            return ValueTask.FromCanceled(cancellationToken);
+        if (batch.Count == 0)
+            return ValueTask.CompletedTask;
+        if (Volatile.Read(ref _levelZeroCount) >= _options.LevelZeroSlowdownTables || !TryWrite(batch, start, out long place))
+            return WriteAfterWaitAsync(batch, durability, start, cancellationToken);
+        return _log is null || durability == StorageDurability.Buffered ? ValueTask.CompletedTask : WaitFor(_log.FlushedAsync(place), cancellationToken);
+    }
+
+    private async ValueTask WriteAfterWaitAsync(StorageBatch batch, StorageDurability durability, TransactionStart? start, CancellationToken cancellationToken)
+    {
+        long from = Stopwatch.GetTimestamp();
+        long place;
+        try
+        {
+            if (Volatile.Read(ref _levelZeroCount) >= _options.LevelZeroSlowdownTables)
+            {
+                // Ended early by any change, so a clock that stands still does not hold writers for ever.
+                await RoomSignal().WaitAsync(s_slowdown, _context.TimeProvider, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                cancellationToken.ThrowIfCancellationRequested();
+            }
+
+            while (true)
+            {
+                // Taken before the try: a change after it completes this very signal.
+                Task signal = RoomSignal();
+                if (TryWrite(batch, start, out place))
+                    break;
+                EnsureProgress();
+                await signal.WaitAsync(cancellationToken).ConfigureAwait(false);
+            }
+        }
+        finally
+        {
+            _counters.AddStall(Stopwatch.GetElapsedTime(from));
+        }
+
+        if (_log is not null && durability == StorageDurability.Flushed)
+            await WaitFor(_log.FlushedAsync(place), cancellationToken).ConfigureAwait(false);
+    }
+
+    /// <summary>Writes a batch, if there is room.</summary>
+    /// <param name="batch">Not empty.</param>
+    /// <param name="start">Of the transaction that it belongs to; null: none.</param>
+    /// <param name="place">In the log, behind it.</param>
+    private bool TryWrite(StorageBatch batch, TransactionStart? start, out long place)
+    {
+        place = 0;
+        lock (_writeLatch)
+        {
+            ThrowIfDisposed();
+            ThrowIfFailed();
+            if (!TryMakeRoomLocked())
+                return false;
+            ReadOnlySpan<byte> encoded = batch.Encoded;
+            if (start is not null && _history.TryFindConflict(encoded, start.Sequence, out TransactionConflictException? conflict))
+                throw conflict!;
+            ulong sequence = _visibleSequence + 1;
+            if (_log is not null)
+                place = AppendToLogLocked(sequence, encoded);
+            int count = _active.Apply(encoded, sequence);
+            Invariant.Check(count == batch.Count);
+            ulong last = sequence + (ulong)count - 1;
+            _history.Record(encoded, (long)last);
+            _counters.AddWrite(count, encoded.Length);
+
+            // Last: from here on readers see all of it.
+            Volatile.Write(ref _visibleSequence, last);
+            return true;
+        }
+    }
+
+    private long AppendToLogLocked(ulong sequence, ReadOnlySpan<byte> encoded)
+    {
+        try
+        {
+            return _log!.Append(sequence, encoded);
+        }
+        catch (IOException error) when (DiskErrors.IsDiskFull(error))
+        {
+            throw Refused(error);
+        }
+        catch (Exception error)
+        {
+            // How much of the record is there is not known: neither "written" nor "not written" would be true.
+            Fail(error);
+            throw new OutcomeUnknownException($"Writing the log of {_context.Name} failed: whether the write survives is not known. The engine takes no more writes.", error);
+        }
+    }
+
+    /// <summary>Starts a new memtable if this one is full. False: too many wait for their flush, or level 0 is too long.</summary>
+    private bool TryMakeRoomLocked()
+    {
+        if (Volatile.Read(ref _levelZeroCount) >= _options.LevelZeroStopTables)
+            return false;
+        return _active.UsedBytes < _shared.MemtableBytes(_options) || _active.IsEmpty || TryRotateLocked();
+    }
+
+    private bool TryRotateLocked()
+    {
+        lock (_gate)
+        {
+            if (_immutables.Count >= _options.ImmutableMemtablesMax)
+                return false;
+        }
+
+        ulong logNumber = 0;
+        if (_log is not null)
+        {
+            logNumber = _versions.NewFileNumber();
+            try
+            {
+                _log.Roll(logNumber);
+            }
+            catch (IOException error) when (DiskErrors.IsDiskFull(error))
+            {
+                throw Refused(error);
+            }
+        }
+
+        Memtable next = NewMemtable(logNumber);
+        ReadState? old;
+        lock (_gate)
+        {
+            _immutables.Insert(0, _active);
+            _active = next;
+            old = InstallStateLocked();
+            ScheduleFlushLocked();
+        }
+
+        old?.Release();
+        return true;
+    }
+
+    /// <summary>Writes the memtable to a table, and waits until all that was written so far is in tables that an edit names.</summary>
+    private async Task FlushMemtableAsync(CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            Task signal = RoomSignal();
+            if (TryStartFlush(out Task flushed))
+            {
+                await flushed.WaitAsync(cancellationToken).ConfigureAwait(false);
+                return;
+            }
+
+            EnsureProgress();
+            await signal.WaitAsync(cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>False: too many memtables wait.</summary>
+    private bool TryStartFlush(out Task flushed)
+    {
+        flushed = Task.CompletedTask;
+        lock (_writeLatch)
+        {
+            ThrowIfDisposed();
+            ThrowIfFailed();
+            if (!_active.IsEmpty && !TryRotateLocked())
+                return false;
+            lock (_gate)
+            {
+                if (_flushedSequence >= _visibleSequence)
+                    return true;
+                TaskCompletionSource waiter = NewSignal();
+                _flushWaiters.Add((_visibleSequence, waiter));
+                RetryAfterFullDiskLocked();
+                ScheduleFlushLocked();
+                flushed = waiter.Task;
+                return true;
+            }
+        }
+    }
+
+    private Task RoomSignal()
+    {
+        lock (_gate)
+            return _room.Task;
+    }
+
+    private OverloadedException Refused(Exception error) => new($"The disk of {_files.Directory} is full: {error.Message} Nothing was written; try again when there is room.", error);
+}

@@ -1,0 +1,92 @@
+using ShardForge.Common;
+
+namespace ShardForge.Storage.Lsm.Wal;
+
+/// <summary>Reads the logs that a crash or a close left, in order, and tells torn tails from damage (<see cref="LogFormat"/>).</summary>
+internal sealed class LogRecovery(IFileSystem files, string directory)
+{
+    /// <summary>Called for each batch; its payload lives until the call returns.</summary>
+    /// <returns>How many operations it has.</returns>
+    public delegate int Replay(ulong sequence, ReadOnlySpan<byte> payload);
+
+    /// <summary>Replays all batches that count.</summary>
+    /// <param name="logNumbers">Ascending.</param>
+    /// <param name="nextSequence">Of the first batch: the tables have all before it.</param>
+    /// <param name="cleanLog">Where the last log ended at a clean close; null: unknown.</param>
+    /// <param name="replay">Gets the batches in their order.</param>
+    public void Run(IReadOnlyList<ulong> logNumbers, ulong nextSequence, (ulong Number, long End)? cleanLog, Replay replay)
+    {
+        for (int index = 0; index < logNumbers.Count; index++)
+        {
+            ulong number = logNumbers[index];
+            string path = Path.Combine(directory, LogFormat.FileName(number));
+            byte[] bytes = ReadAll(path);
+            if (cleanLog is { } clean && clean.Number == number && bytes.Length < clean.End)
+                throw new CorruptionException(path, bytes.Length, $"the log has {bytes.Length:N0} bytes and had {clean.End:N0} when it was closed.");
+            long end = ReplayOne(path, bytes, number, ref nextSequence, replay, out bool isWhole);
+            if (isWhole)
+                continue;
+            ThrowIfPromised(path, bytes, number, end);
+            ThrowIfPromisedLater(path, end, logNumbers, index);
+            return;
+        }
+    }
+
+    private static long ReplayOne(string path, byte[] bytes, ulong number, ref ulong nextSequence, Replay replay, out bool isWhole)
+    {
+        isWhole = false;
+        if (!LogFormat.TryReadHeader(path, bytes, number))
+            return 0;
+        long offset = LogFormat.HeaderBytes;
+        while (LogFormat.TryReadRecord(bytes, number, offset, out LogRecord record))
+        {
+            if (record.Kind == LogRecordKind.Batch)
+            {
+                // A gap: what was between was lost with the tail of the log before.
+                if (record.Sequence != nextSequence)
+                    return 0;
+                nextSequence = record.Sequence + (ulong)replay(record.Sequence, record.Payload);
+            }
+
+            offset += LogFormat.RecordBytes(record.Payload.Length);
+        }
+
+        isWhole = IsZero(bytes, offset);
+        return offset;
+    }
+
+    private static void ThrowIfPromised(string path, byte[] bytes, ulong number, long end)
+    {
+        for (long later = Math.Max(LogFormat.HeaderBytes, end & ~7L); later < bytes.Length; later += 8)
+        {
+            if (LogFormat.TryReadRecord(bytes, number, later, out LogRecord record) && record.Promise > end)
+                throw new CorruptionException(path, end, $"no valid record is here, but the one at {later:N0} says that all below {record.Promise:N0} was durable.");
+        }
+    }
+
+    private void ThrowIfPromisedLater(string path, long end, IReadOnlyList<ulong> logNumbers, int index)
+    {
+        for (int laterIndex = index + 1; laterIndex < logNumbers.Count; laterIndex++)
+        {
+            ulong number = logNumbers[laterIndex];
+            byte[] bytes = ReadAll(Path.Combine(directory, LogFormat.FileName(number)));
+            for (long later = LogFormat.HeaderBytes; later < bytes.Length; later += 8)
+            {
+                if (LogFormat.TryReadRecord(bytes, number, later, out LogRecord record) && record.Promise > 0)
+                    throw new CorruptionException(path, end, $"no valid record is here, but log {number} says that this one was durable to its end.");
+            }
+        }
+    }
+
+    private static bool IsZero(byte[] bytes, long offset) => offset >= bytes.Length || bytes.AsSpan((int)offset).IndexOfAnyExcept((byte)0) < 0;
+
+    private byte[] ReadAll(string path)
+    {
+        using IFile file = files.Open(path, FileOpenMode.Read);
+        if (file.Length > Array.MaxLength)
+            throw new CorruptionException(path, 0, $"{file.Length:N0} bytes are more than any log has.");
+        byte[] bytes = new byte[file.Length];
+        int read = file.Read(bytes, 0);
+        return read == bytes.Length ? bytes : bytes[..read];
+    }
+}
