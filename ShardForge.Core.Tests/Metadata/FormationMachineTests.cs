@@ -33,7 +33,7 @@ internal sealed class FormationMachineTests
         {
             string node = members[random.Next(3)], other = members[random.Next(3)];
             string name = "m" + random.Next(6).ToString(CultureInfo.InvariantCulture);
-            switch (random.Next(12))
+            switch (random.Next(14))
             {
                 case 0 when simulation.IsUp(node) && random.Next(3) == 0:
                     Do($"kill {node}", () => simulation.Kill(node));
@@ -58,6 +58,12 @@ internal sealed class FormationMachineTests
                     break;
                 case 11 when node != other && random.Next(4) == 0:
                     Do($"ask {node} {other}", () => simulation.Ask(node, other));
+                    break;
+                case 12 when node != other && random.Next(3) == 0:
+                    Do($"cut {node} {other}", () => simulation.Cut(node, other));
+                    break;
+                case 13 when random.Next(6) == 0:
+                    Do("heal", simulation.Heal);
                     break;
                 default:
                     break;
@@ -114,6 +120,12 @@ internal sealed class FormationMachineTests
                     break;
                 case "deliver":
                     simulation.Deliver(words[1]);
+                    break;
+                case "cut":
+                    simulation.Cut(words[1], words[2]);
+                    break;
+                case "heal":
+                    simulation.Heal();
                     break;
                 case "drop":
                     simulation.Drop(words[1]);

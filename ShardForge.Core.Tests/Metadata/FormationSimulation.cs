@@ -5,11 +5,12 @@ using ShardForge.Metadata.Formation;
 namespace ShardForge.Tests.Metadata;
 
 /// <summary>Formation machines of several nodes with their disks, and messages that can be held back, lost, and overtaken by crashes.</summary>
-/// <remarks>What was on its way from or to a process is gone with it, as on a link.</remarks>
+/// <remarks>What was on its way to a process is gone with it; what it had sent may still arrive.</remarks>
 internal sealed class FormationSimulation(IReadOnlyList<string> members)
 {
     private readonly SortedDictionary<string, Node> _nodes = new(StringComparer.Ordinal);
     private readonly Dictionary<string, Message> _held = new(StringComparer.Ordinal);
+    private readonly HashSet<(string From, string To)> _cuts = [];
     private readonly List<Guid> _clusters = [];
     private int _lastId;
 
@@ -52,7 +53,7 @@ internal sealed class FormationSimulation(IReadOnlyList<string> members)
         _nodes[node].Pending = null;
         foreach ((string name, Message message) in _held)
         {
-            if (message.From == node || message.To == node)
+            if (message.Answer is null && message.To == node)
                 _held.Remove(name);
         }
     }
@@ -80,6 +81,8 @@ internal sealed class FormationSimulation(IReadOnlyList<string> members)
     /// <summary>A question, delivered and answered at once.</summary>
     public void Ask(string from, string to)
     {
+        if (_cuts.Contains((from, to)))
+            return;
         Hold("now", from, to);
         Deliver("now");
         Deliver("now");
@@ -89,7 +92,7 @@ internal sealed class FormationSimulation(IReadOnlyList<string> members)
     public void Hold(string name, string from, string to)
     {
         if (_nodes.TryGetValue(from, out Node? node) && node.Machine is { } machine && node.Pending is null)
-            _held[name] = new(from, to, machine.Question(), null);
+            _held[name] = new(from, to, machine, machine.Question(), null);
     }
 
     /// <summary>Takes a held question to its node, or its held answer back.</summary>
@@ -99,6 +102,9 @@ internal sealed class FormationSimulation(IReadOnlyList<string> members)
             return;
         if (message.Answer is { } answer)
         {
+            // To the process that asked, if it still runs.
+            if (!_nodes.TryGetValue(message.From, out Node? from) || from.Machine != message.Asker)
+                return;
             FormationView received = Copy(answer);
             Do(message.From, (machine, effects) => machine.OnAnswer(message.To, received, effects));
         }
@@ -111,6 +117,15 @@ internal sealed class FormationSimulation(IReadOnlyList<string> members)
                 _held[name] = message with { Answer = to.Machine.AnswerTo(question) };
         }
     }
+
+    /// <summary>Nothing is asked between the two; what is held back is not concerned.</summary>
+    public void Cut(string left, string right)
+    {
+        _cuts.Add((left, right));
+        _cuts.Add((right, left));
+    }
+
+    public void Heal() => _cuts.Clear();
 
     public void Drop(string name) => _held.Remove(name);
 
@@ -182,7 +197,7 @@ internal sealed class FormationSimulation(IReadOnlyList<string> members)
 
     private Guid NewId() => new(++_lastId, 0, 0, new byte[8]);
 
-    private sealed record Message(string From, string To, FormationView Question, FormationView? Answer);
+    private sealed record Message(string From, string To, FormationMachine Asker, FormationView Question, FormationView? Answer);
 
     private sealed class Node
     {

@@ -112,7 +112,7 @@ internal sealed record NodeInfo
 {
     public required string NodeId { get; init; }
 
-    /// <summary>Where others dial it (<see cref="EndPointText"/>); empty: it has no listener.</summary>
+    /// <summary>Where others dial it (<see cref="Network.EndPointText"/>); empty: it has no listener.</summary>
     public required string Address { get; init; }
 
     /// <summary>Random id of its data directory (R38); empty: none is known yet.</summary>

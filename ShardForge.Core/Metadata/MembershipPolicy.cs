@@ -7,10 +7,14 @@ namespace ShardForge.Metadata;
 /// <remarks>
 /// Strangers may ask questions (formation, joining) if they name the same cluster; a lasting link is for members. Of every instance the highest open counter and
 /// end of log are remembered, in memory; what is lower comes from a restored copy, and is told so. Group 0 remembers the counters for good.
+/// <para>It is there before the service is, since the network needs it first: <paramref name="current"/> is null until the node is a member.</para>
 /// <para>A restored machine image that matches in both is not noticed. Threads: safe for concurrent use.</para></remarks>
-internal sealed class MembershipPolicy(MetadataOptions options, Func<ClusterState?> current) : IHandshakePolicy
+/// <param name="nodeId">This node.</param>
+/// <param name="clusterName">As configured.</param>
+/// <param name="initialMembers">As configured; empty: the node is alone, or joins.</param>
+/// <param name="current">The latest state that this node knows; null: it is no member yet.</param>
+internal sealed class MembershipPolicy(string nodeId, string clusterName, IReadOnlyCollection<string> initialMembers, Func<ClusterState?> current) : IHandshakePolicy
 {
-    private readonly MetadataOptions _options = options;
     private readonly Func<ClusterState?> _current = current;
     private readonly Lock _gate = new();
     private readonly Dictionary<Guid, Seen> _seen = [];
@@ -18,18 +22,18 @@ internal sealed class MembershipPolicy(MetadataOptions options, Func<ClusterStat
     public HandshakeVerdict Check(HandshakeHello remote, LinkDirection direction)
     {
         ClusterState? state = _current();
-        if (!string.Equals(remote.ClusterName, _options.ClusterName, StringComparison.Ordinal))
-            return HandshakeVerdict.Refuse(RefusalCode.WrongCluster, $"node {_options.NodeId} is of cluster '{_options.ClusterName}', not of '{remote.ClusterName}'");
+        if (!string.Equals(remote.ClusterName, clusterName, StringComparison.Ordinal))
+            return HandshakeVerdict.Refuse(RefusalCode.WrongCluster, $"node {nodeId} is of cluster '{clusterName}', not of '{remote.ClusterName}'");
         if (state is not null && remote.ClusterId != Guid.Empty && remote.ClusterId != state.ClusterId)
-            return HandshakeVerdict.Refuse(RefusalCode.WrongCluster, $"node {_options.NodeId} is of the cluster with the id {state.ClusterId}, not of {remote.ClusterId}");
+            return HandshakeVerdict.Refuse(RefusalCode.WrongCluster, $"node {nodeId} is of the cluster with the id {state.ClusterId}, not of {remote.ClusterId}");
         if (remote.Purpose != HandshakePurpose.Link)
             return HandshakeVerdict.Accept;
         if (state is null)
         {
             // Not a member yet: whoever is one already may dial ahead, if this node was told of it.
-            return _options.Members.Count == 0 || _options.Members.ContainsKey(remote.NodeId)
+            return initialMembers.Count == 0 || initialMembers.Contains(remote.NodeId)
                 ? HandshakeVerdict.Accept
-                : HandshakeVerdict.Refuse(RefusalCode.UnknownNode, $"{remote.NodeId} is no initial member as node {_options.NodeId} is configured");
+                : HandshakeVerdict.Refuse(RefusalCode.UnknownNode, $"{remote.NodeId} is no initial member as node {nodeId} is configured");
         }
 
         HandshakeVerdict verdict = CheckMember(state, remote);

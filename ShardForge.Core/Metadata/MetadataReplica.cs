@@ -13,7 +13,7 @@ namespace ShardForge.Metadata;
 /// </code>
 /// The state is a few KiB, so it is written as a whole: now and then, when the log wants to be cut, and at a clean close. The node log is its durability;
 /// the log is released only up to an image that is on the disk (R32).
-/// <para>Order of use: open, give it to a group, <see cref="Attach"/> that group, start the group. The group is the caller's to dispose, before this one.</para>
+/// <para>Order of use: open, open a group with it, <see cref="Attach"/> that group. The group is the caller's to dispose, before this one.</para>
 /// <para>Threads: safe for concurrent use. The lock is held for memory work and for <see cref="IRaftGroup.TryPropose"/>, which does not block; waiters
 /// and events are completed outside of it.</para></remarks>
 internal sealed partial class MetadataReplica : IRaftStateMachine, IOracleGroup, IAsyncDisposable
@@ -40,8 +40,8 @@ internal sealed partial class MetadataReplica : IRaftStateMachine, IOracleGroup,
     /// <summary>The state has changed. Comes in order, on the group's apply path: must be quick.</summary>
     public event Action<ClusterState>? StateChanged;
 
-    /// <summary>This replica began or stopped to serve. Must be quick.</summary>
-    public event Action? ServingChanged;
+    /// <summary>This replica began or stopped to serve, or learned of another leader. Must be quick.</summary>
+    public event Action? LeadershipChanged;
 
     public TimestampOracle Oracle { get; }
 
@@ -100,11 +100,17 @@ internal sealed partial class MetadataReplica : IRaftStateMachine, IOracleGroup,
         return replica;
     }
 
-    /// <summary>Sets the group that feeds this replica, before that group is started.</summary>
+    /// <summary>Sets the group that feeds this replica. It may feed already; this replica serves from here on.</summary>
     public void Attach(IRaftGroup group)
     {
+        bool servingChanged;
         lock (_gate)
+        {
             _group = group;
+            servingChanged = UpdateServingLocked();
+        }
+
+        AfterServingChange(servingChanged);
     }
 
     public bool TryGetServingTerm(out Term term)
@@ -144,16 +150,20 @@ internal sealed partial class MetadataReplica : IRaftStateMachine, IOracleGroup,
     public void OnStatusChanged(RaftStatus status)
     {
         List<(Proposal Proposal, ProposalResult Result)>? ended = null;
-        bool servingChanged;
+        bool servingChanged, leaderChanged;
         lock (_gate)
         {
+            leaderChanged = _status?.Leader != status.Leader;
             Volatile.Write(ref _status, status);
             servingChanged = UpdateServingLocked();
             GiveUpProposalsLocked(status, ref ended);
         }
 
         EndProposals(ended);
-        AfterServingChange(servingChanged);
+        if (servingChanged)
+            AfterServingChange(servingChanged);
+        else if (leaderChanged)
+            LeadershipChanged?.Invoke();
     }
 
     public ValueTask<LogIndex> WriteSnapshotAsync(string directory, CancellationToken cancellationToken) => WriteImageAsync(directory);
@@ -256,7 +266,7 @@ internal sealed partial class MetadataReplica : IRaftStateMachine, IOracleGroup,
     /// <summary>R10: leads, and an entry of its own term is applied.</summary>
     private bool UpdateServingLocked()
     {
-        long serving = !_closed && _status is { IsLeader: true, Fault: null } status && _image.AppliedTerm == status.Term ? status.Term.Value : 0;
+        long serving = !_closed && _group is not null && _status is { IsLeader: true, Fault: null } status && _image.AppliedTerm == status.Term ? status.Term.Value : 0;
         if (serving == _servingTerm)
             return false;
         Volatile.Write(ref _servingTerm, serving);
@@ -268,7 +278,7 @@ internal sealed partial class MetadataReplica : IRaftStateMachine, IOracleGroup,
         if (!changed)
             return;
         Oracle.Prepare();
-        ServingChanged?.Invoke();
+        LeadershipChanged?.Invoke();
     }
 }
 

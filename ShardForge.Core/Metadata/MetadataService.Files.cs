@@ -1,4 +1,6 @@
+using System.Net;
 using ShardForge.Metadata.Formation;
+using ShardForge.Network;
 
 namespace ShardForge.Metadata;
 
@@ -82,7 +84,7 @@ internal sealed partial class MetadataService
     private ClusterFormation NewFormation(ClusterState? record)
     {
         Dictionary<string, string> members = new(StringComparer.Ordinal);
-        foreach ((string nodeId, System.Net.EndPoint address) in _options.Members)
+        foreach ((string nodeId, EndPoint address) in _options.Members)
             members.Add(nodeId, EndPointText.Format(address));
         if (members.Count == 0)
             members.Add(NodeId, OwnAddress());
@@ -106,9 +108,7 @@ internal sealed partial class MetadataService
         return new(settings, record, _options.Link, SaveRecordAsync, _options.Logger);
     }
 
-    private string OwnAddress() => _options.Members.TryGetValue(NodeId, out System.Net.EndPoint? listed)
-        ? EndPointText.Format(listed)
-        : _options.AdvertisedEndPoint is { } advertised ? EndPointText.Format(advertised) : "";
+    private string OwnAddress() => EndPointText.Format(_options.Members.GetValueOrDefault(NodeId) ?? _options.AdvertisedEndPoint);
 
     private RegisterNodeCommand Registration() => new(NodeId, OwnAddress(), _options.InstanceId, _options.OpenCounter, _options.SupportedFeatureLevel);
 

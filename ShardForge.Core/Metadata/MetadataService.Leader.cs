@@ -10,6 +10,8 @@ internal sealed partial class MetadataService
     private static readonly TimeSpan s_pauseMin = TimeSpan.FromMilliseconds(10);
     private static readonly TimeSpan s_pauseMax = TimeSpan.FromMilliseconds(250);
 
+    /// <summary>Completed when the own replica begins or stops to serve, or learns of another leader; then there is a new one.</summary>
+    private TaskCompletionSource _leaderNews = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private string? _leaderHint;
     private string? _avoid;
     private int _rotation;
@@ -23,9 +25,20 @@ internal sealed partial class MetadataService
             cancellationToken.ThrowIfCancellationRequested();
             if (await TryProposeAsync(command, cancellationToken).ConfigureAwait(false) is { } outcome)
                 return outcome;
-            await Task.Delay(pause, cancellationToken).ConfigureAwait(false);
+            await PauseAsync(pause, cancellationToken).ConfigureAwait(false);
             pause = pause * 2 < s_pauseMax ? pause * 2 : s_pauseMax;
         }
+    }
+
+    /// <summary>Waits so long, in real time, or until the own replica knows more of the leader.</summary>
+    public async Task PauseAsync(TimeSpan pause, CancellationToken cancellationToken)
+    {
+        Task news = LeaderNews();
+        using CancellationTokenSource end = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        Task delay = Task.Delay(pause, end.Token);
+        await Task.WhenAny(delay, news).ConfigureAwait(false);
+        await end.CancelAsync().ConfigureAwait(false);
+        cancellationToken.ThrowIfCancellationRequested();
     }
 
     public bool TryNext(out Timestamp timestamp)
@@ -92,7 +105,7 @@ internal sealed partial class MetadataService
     {
         if (PickTarget() is not { } target)
             return null;
-        MetadataMessage? answer = await AskAsync(target, request, s_attemptTimeout, cancellationToken).ConfigureAwait(false);
+        MetadataMessage? answer = await AskUnlessAnotherLeadsAsync(target, request, cancellationToken).ConfigureAwait(false);
         lock (_gate)
         {
             switch (answer)
@@ -111,6 +124,41 @@ internal sealed partial class MetadataService
         }
 
         return answer;
+    }
+
+    /// <summary>The attempt is given up as soon as the own replica learns that somebody else leads: a leader that was cut off need not be waited for.</summary>
+    private async ValueTask<MetadataMessage?> AskUnlessAnotherLeadsAsync(string target, MetadataMessage request, CancellationToken cancellationToken)
+    {
+        using CancellationTokenSource end = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        string? before = Replica?.LeaderNode;
+        Task<MetadataMessage?> ask = AskAsync(target, request, s_attemptTimeout, end.Token).AsTask();
+        while (!ask.IsCompleted)
+        {
+            Task news = LeaderNews();
+            string? leader = Replica?.LeaderNode;
+            if (leader is not null && !string.Equals(leader, before, StringComparison.Ordinal) && !string.Equals(leader, target, StringComparison.Ordinal))
+            {
+                await end.CancelAsync().ConfigureAwait(false);
+                break;
+            }
+
+            await Task.WhenAny(ask, news).ConfigureAwait(false);
+        }
+
+        try
+        {
+            return await ask.ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            return null;
+        }
+    }
+
+    private Task LeaderNews()
+    {
+        lock (_gate)
+            return _leaderNews.Task;
     }
 
     private async ValueTask<MetadataMessage?> AskAsync(string target, MetadataMessage request, TimeSpan timeout, CancellationToken cancellationToken)
@@ -140,9 +188,10 @@ internal sealed partial class MetadataService
         {
             string? avoid = _avoid;
             _avoid = null;
-            string? leader = _leaderHint ?? _replica?.LeaderNode;
-            if (leader is not null && !IsSelfOr(avoid, leader))
-                return leader;
+            if (_replica?.LeaderNode is { } known && !IsSelfOr(avoid, known))
+                return known;
+            if (_leaderHint is { } hint && !IsSelfOr(avoid, hint))
+                return hint;
             for (int i = 0; i < members.Count; i++)
             {
                 _rotation = (_rotation + 1) % members.Count;

@@ -14,38 +14,57 @@ internal sealed partial class MetadataService
 
     private void WakeUpkeep() => _wake.Release();
 
-    private void OnServingChanged()
+    private void OnLeadershipChanged()
     {
-        if (Replica!.TryGetServingTerm(out Term _))
-            MetadataLog.Serving(_options.Logger, NodeId);
+        TaskCompletionSource news;
+        lock (_gate)
+        {
+            news = _leaderNews;
+            _leaderNews = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        }
+
+        news.SetResult();
+        if (!Replica!.TryGetServingTerm(out Term _))
+            return;
+        MetadataLog.Serving(_options.Logger, NodeId);
         WakeUpkeep();
+    }
+
+    /// <summary>The top of a loop: ends with the service, and never fails. A failure ends the loop; the node goes on with what it knows, and says so.</summary>
+    private async Task RunAsync(Func<Task> loop)
+    {
+        try
+        {
+            await loop().ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (_stop.IsCancellationRequested)
+        {
+            // Stopped.
+        }
+        catch (Exception error)
+        {
+            MetadataLog.UpkeepFailed(_options.Logger, NodeId, error);
+        }
     }
 
     /// <summary>Has group 0 know this run: address, open counter, feature level (R38, R42). In the cluster's first run the record has it already.</summary>
     private async Task RegisterAsync()
     {
         RegisterNodeCommand registration = Registration();
-        try
+        if (State.FindNode(NodeId) is { IsRemoved: false } known
+            && string.Equals(known.Address, registration.Address, StringComparison.Ordinal)
+            && known.InstanceId == registration.InstanceId
+            && known.OpenCounter == registration.OpenCounter
+            && known.SupportedFeatureLevel == registration.SupportedFeatureLevel)
         {
-            if (State.FindNode(NodeId) is { IsRemoved: false } known
-                && string.Equals(known.Address, registration.Address, StringComparison.Ordinal)
-                && known.InstanceId == registration.InstanceId
-                && known.OpenCounter == registration.OpenCounter
-                && known.SupportedFeatureLevel == registration.SupportedFeatureLevel)
-            {
-                return;
-            }
-
-            MetadataOutcome outcome = await ProposeAsync(registration, _stop.Token).ConfigureAwait(false);
-            if (outcome != MetadataOutcome.Ok)
-            {
-                MetadataLog.RegistrationRefused(_options.Logger, NodeId, outcome);
-                Reject(FormationErrors.Refused(RefusalOf(outcome), NodeId, "the metadata group says so"));
-            }
+            return;
         }
-        catch (OperationCanceledException) when (_stop.IsCancellationRequested)
+
+        MetadataOutcome outcome = await ProposeAsync(registration, _stop.Token).ConfigureAwait(false);
+        if (outcome != MetadataOutcome.Ok)
         {
-            // Stopped.
+            MetadataLog.RegistrationRefused(_options.Logger, NodeId, outcome);
+            Reject(FormationErrors.Refused(RefusalOf(outcome), NodeId, "the metadata group says so"));
         }
     }
 
@@ -54,55 +73,41 @@ internal sealed partial class MetadataService
     {
         int rotation = 0;
         TimeSpan pause = s_pauseMin;
-        try
+        while (true)
         {
-            while (!_stop.IsCancellationRequested)
+            ClusterState state = State;
+            if (state.MetadataGroup.ReplicaOn(NodeId) is not null || _options.Link is null)
             {
-                ClusterState state = State;
-                if (state.MetadataGroup.ReplicaOn(NodeId) is not null || _options.Link is null)
-                {
-                    await WaitForAsync(newer => newer.Version > state.Version, _stop.Token).ConfigureAwait(false);
-                    continue;
-                }
-
-                string target = state.MetadataGroup.Replicas[rotation % state.MetadataGroup.Replicas.Count].NodeId;
-                if (await AskAsync(target, new StateRequest(state.Version, s_followWait), s_followTimeout, _stop.Token).ConfigureAwait(false) is StateAnswer answer)
-                {
-                    pause = s_pauseMin;
-                    if (answer.State is { } newer && newer.ClusterId == state.ClusterId)
-                        Publish(newer);
-                }
-                else
-                {
-                    rotation++;
-                    await Task.Delay(pause, _stop.Token).ConfigureAwait(false);
-                    pause = pause * 2 < s_pauseMax ? pause * 2 : s_pauseMax;
-                }
+                await WaitForAsync(newer => newer.Version > state.Version, _stop.Token).ConfigureAwait(false);
+                continue;
             }
-        }
-        catch (OperationCanceledException) when (_stop.IsCancellationRequested)
-        {
-            // Stopped.
+
+            string target = state.MetadataGroup.Replicas[rotation % state.MetadataGroup.Replicas.Count].NodeId;
+            if (await AskAsync(target, new StateRequest(state.Version, s_followWait), s_followTimeout, _stop.Token).ConfigureAwait(false) is StateAnswer answer)
+            {
+                pause = s_pauseMin;
+                if (answer.State is { } newer && newer.ClusterId == state.ClusterId)
+                    Publish(newer);
+            }
+            else
+            {
+                rotation++;
+                await Task.Delay(pause, _stop.Token).ConfigureAwait(false);
+                pause = pause * 2 < s_pauseMax ? pause * 2 : s_pauseMax;
+            }
         }
     }
 
     private async Task KeepUpAsync()
     {
-        try
+        while (true)
         {
-            while (true)
-            {
-                await _wake.WaitAsync(_stop.Token).ConfigureAwait(false);
-                ClusterState state = State;
-                if (state.Version > _savedVersion)
-                    await TrySaveTopologyAsync(state).ConfigureAwait(false);
-                if (Replica is { } replica && replica.TryGetServingTerm(out Term _) && LevelToRaise(replica.State) is { } level)
-                    await ProposeHereAsync(replica, new RaiseFeatureLevelCommand(level), _stop.Token).ConfigureAwait(false);
-            }
-        }
-        catch (OperationCanceledException) when (_stop.IsCancellationRequested)
-        {
-            // Stopped.
+            await _wake.WaitAsync(_stop.Token).ConfigureAwait(false);
+            ClusterState state = State;
+            if (state.Version > _savedVersion)
+                await TrySaveTopologyAsync(state).ConfigureAwait(false);
+            if (Replica is { } replica && replica.TryGetServingTerm(out Term _) && LevelToRaise(replica.State) is { } level)
+                await ProposeHereAsync(replica, new RaiseFeatureLevelCommand(level), _stop.Token).ConfigureAwait(false);
         }
     }
 

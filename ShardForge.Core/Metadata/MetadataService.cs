@@ -17,14 +17,16 @@ namespace ShardForge.Metadata;
 /// </code>
 /// How a node is wired:
 /// <code>
-/// service = await MetadataService.StartAsync(options)     // a member that knows so, and a node that is alone, are formed when it returns
-/// new PeerMetadataLink(network).Serve(service)            // answers others from now on (options.Link is that link)
+/// network = PeerNetwork.Open(hello: () =&gt; service?.Hello(log.DurablePosition) ?? ..., policy: new MembershipPolicy(..., () =&gt; service?.Current))
+/// link = new PeerMetadataLink(network); network.PeerRefused += refusal =&gt; service?.OnPeerRefused(refusal)
+/// service = await MetadataService.StartAsync(options with link)    // formed when it returns, if it was a member before or is alone
+/// link.Serve(service); network.Start()                    // answers others from now on
 /// record = await service.Formed                           // the identity file gets record.ClusterId
 /// foreach (HostedReplica hosted in record.ReplicasOn(node))
 ///     if (!log.WasCreated(hosted.Replica))                // the record, never a later state: its members are those of index 0
 ///         await log.CreateReplicaAsync(hosted.Replica, hosted.EncodeDescriptor(), hosted.EncodeConfiguration());
 /// replica = service.OpenReplica(log)                      // of group 0, where this node has one: a replica log in the node log
-/// group = a group over that log, with replica as its state machine; service.Attach(group); start the group
+/// group = await raftNode.OpenGroupAsync(ShardId.Metadata, its log, replica, ...); service.Attach(group)
 /// ...
 /// await service.StopAsync(); dispose the groups; await service.DisposeAsync()       // a kill leaves StopAsync out
 /// </code>
@@ -47,7 +49,6 @@ internal sealed partial class MetadataService : ITimestampSender, IAsyncDisposab
     {
         _options = options;
         _formation = NewFormation(record);
-        HandshakePolicy = new(options, () => Current);
         _timestamps = new(this, options.OldestOpenSnapshot);
     }
 
@@ -67,9 +68,6 @@ internal sealed partial class MetadataService : ITimestampSender, IAsyncDisposab
 
     /// <summary>The latest state known here.</summary>
     public ClusterState State => Current ?? throw new ShardUnavailableException($"Node {NodeId} is not a member of a cluster yet. Nothing was done.");
-
-    /// <summary>Whom this node's links accept (R38).</summary>
-    public MembershipPolicy HandshakePolicy { get; }
 
     /// <summary>Timestamps for this node.</summary>
     public ITimestampSource Timestamps => _timestamps;
@@ -95,6 +93,15 @@ internal sealed partial class MetadataService : ITimestampSender, IAsyncDisposab
         return service;
     }
 
+    /// <summary>On group 0's leader: no snapshot below this one is open on any node (R28); zero while that is not known.</summary>
+    public Timestamp OldestOpenSnapshot()
+    {
+        if (Replica is not { } replica)
+            return Timestamp.Zero;
+        replica.Oracle.Report(NodeId, _options.OldestOpenSnapshot() ?? _timestamps.LastKnown);
+        return replica.Oracle.OldestOpenSnapshot(State.Nodes);
+    }
+
     /// <summary>Opens this node's replica of group 0 over its log; null where the node has none. After <see cref="Formed"/>, once.</summary>
     public MetadataReplica? OpenReplica(Consensus.NodeLog.INodeLog nodeLog)
     {
@@ -111,7 +118,7 @@ internal sealed partial class MetadataService : ITimestampSender, IAsyncDisposab
     /// <summary>The same, of a replica known by its id.</summary>
     public MetadataReplica OpenReplica(ReplicaId replica, long generation, LogIndex compacted) => OpenReplica(Record, replica, generation, compacted);
 
-    /// <summary>Sets the group that feeds the replica of <see cref="OpenReplica(Consensus.NodeLog.INodeLog)"/>, before it is started.</summary>
+    /// <summary>Sets the group that feeds the replica of <see cref="OpenReplica(Consensus.NodeLog.INodeLog)"/>.</summary>
     public void Attach(IRaftGroup group) => Replica!.Attach(group);
 
     /// <summary>Waits until the latest state fulfils a condition.</summary>
@@ -127,6 +134,20 @@ internal sealed partial class MetadataService : ITimestampSender, IAsyncDisposab
             await changed.WaitAsync(cancellationToken).ConfigureAwait(false);
         }
     }
+
+    /// <summary>What this node says of itself in a handshake, once it is started.</summary>
+    /// <param name="logEnd">The node log's durable position.</param>
+    public Network.HandshakeHello Hello(ulong logEnd) => new()
+    {
+        ClusterId = Current?.ClusterId ?? Guid.Empty,
+        ClusterName = _options.ClusterName,
+        NodeId = NodeId,
+        InstanceId = _options.InstanceId,
+        OpenCounter = _options.OpenCounter,
+        LogEnd = logEnd,
+        FeatureLevel = (uint)_options.SupportedFeatureLevel,
+        AdvertisedEndPoint = Network.EndPointText.Parse(OwnAddress()),
+    };
 
     /// <summary>A peer refused this node: where that says something about this node's directory, it does not take part any more (R38). For <c>IPeerNetwork.PeerRefused</c>.</summary>
     public void OnPeerRefused(Network.PeerRefusal refusal)
@@ -220,7 +241,7 @@ internal sealed partial class MetadataService : ITimestampSender, IAsyncDisposab
     {
         Volatile.Write(ref _record, record);
         Publish(latest);
-        _upkeep = Task.WhenAll(RegisterAsync(), FollowAsync(), KeepUpAsync());
+        _upkeep = Task.WhenAll(RunAsync(RegisterAsync), RunAsync(FollowAsync), RunAsync(KeepUpAsync));
         _formed.TrySetResult(record);
     }
 
@@ -249,7 +270,7 @@ internal sealed partial class MetadataService : ITimestampSender, IAsyncDisposab
             Logger = _options.Logger,
         });
         replica.StateChanged += Publish;
-        replica.ServingChanged += OnServingChanged;
+        replica.LeadershipChanged += OnLeadershipChanged;
         Volatile.Write(ref _replica, replica);
         Publish(replica.State);
         return replica;
@@ -274,7 +295,18 @@ internal sealed partial class MetadataService : ITimestampSender, IAsyncDisposab
         changed.SetResult();
         WakeUpkeep();
         StateChanged?.Invoke(state);
+        if (JudgeSelf(state) is { } refusal)
+            Reject(FormationErrors.Refused(refusal, NodeId, $"as of version {state.Version} of the cluster's state"));
     }
+
+    /// <summary>What the cluster's state says against this node (R38); null: nothing.</summary>
+    private FormationRefusal? JudgeSelf(ClusterState state) => state.FindNode(NodeId) switch
+    {
+        { IsRemoved: true } => FormationRefusal.NodeRemoved,
+        NodeInfo node when node.InstanceId != Guid.Empty && node.InstanceId != _options.InstanceId => FormationRefusal.OtherInstance,
+        NodeInfo node when node.OpenCounter > _options.OpenCounter => FormationRefusal.RestoredCopy,
+        _ => null,
+    };
 
     private void TellLink(ClusterState state)
     {
@@ -286,7 +318,7 @@ internal sealed partial class MetadataService : ITimestampSender, IAsyncDisposab
                 continue;
             if (node.IsRemoved)
                 link.Remove(node.NodeId);
-            else if (EndPointText.Parse(node.Address) is { } address)
+            else if (Network.EndPointText.Parse(node.Address) is { } address)
                 link.SetAddress(node.NodeId, address);
         }
     }

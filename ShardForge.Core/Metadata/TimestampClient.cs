@@ -106,7 +106,7 @@ internal sealed class TimestampClient(ITimestampSender sender, Func<Timestamp?> 
             {
                 first = await _sender.RequestAsync(batch.Count, _oldestOpenSnapshot() ?? LastKnown, _stop.Token).ConfigureAwait(false);
                 if (first is null)
-                    await Task.Delay(pause, _stop.Token).ConfigureAwait(false);      // real time: a frozen test clock must not stop it
+                    await _sender.PauseAsync(pause, _stop.Token).ConfigureAwait(false);
             }
             catch (OperationCanceledException) when (_stop.IsCancellationRequested)
             {
@@ -198,4 +198,7 @@ internal interface ITimestampSender
     /// <summary>Asks the leader for a row of fresh timestamps, once.</summary>
     /// <returns>The first of them; null: no answer, or it was not the leader. Ask again, later or elsewhere.</returns>
     ValueTask<Timestamp?> RequestAsync(int count, Timestamp oldestOpenSnapshot, CancellationToken cancellationToken);
+
+    /// <summary>Waits before the next attempt: so long in real time (a frozen test clock must not stop it), or until more is known of the leader.</summary>
+    Task PauseAsync(TimeSpan pause, CancellationToken cancellationToken);
 }

@@ -91,7 +91,6 @@ internal sealed class ClusterFormation : IAsyncDisposable
         _completed.TrySetException(new ObjectDisposedException(nameof(ShardForge), $"Node {_settings.NodeId} was stopped before its cluster was formed."));
         // Nobody may have waited for it.
         _ = _completed.Task.Exception;
-        _stop.Dispose();
     }
 
     private async Task AskAgainAndAgainAsync(string member, SemaphoreSlim wanted)
