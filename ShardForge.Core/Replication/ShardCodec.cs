@@ -8,6 +8,7 @@ namespace ShardForge.Replication;
 ///   get     | read at? | key |
 ///   scan    | range | read at 8 | reverse 1 | entries max 4 | bytes max 4 |
 ///   write   | id 16 | known timestamp 8 | flags 1 | writes | expected value? | start? | read keys | read ranges |
+///   ping    | nothing |
 ///     flags bit 0 IsRetry, bit 1 HasCondition; bits 2-7 must be 0
 /// response  | version 1 | status 1 | leader node? | epoch 8 | message? | value? | timestamp 8 | entries | has more 1 |
 ///
@@ -29,6 +30,7 @@ internal static class ShardCodec
         Get = 1,
         Scan = 2,
         Write = 3,
+        Ping = 4,
     }
 
     public static void Write(IBufferWriter<byte> target, ShardRequest request)
@@ -40,6 +42,7 @@ internal static class ShardCodec
             GetRequest => Kind.Get,
             ScanRequest => Kind.Scan,
             WriteRequest => Kind.Write,
+            PingRequest => Kind.Ping,
             _ => throw new ArgumentException($"A request of type {request.GetType().Name} has no encoding.", nameof(request)),
         }));
         writer.Int32(request.Shard.Value);
@@ -85,6 +88,7 @@ internal static class ShardCodec
                 BytesMax = reader.NotNegative(),
             },
             Kind.Write => ReadWrite(ref reader, shard, epoch),
+            Kind.Ping => new PingRequest { Shard = shard, Epoch = epoch },
             _ => throw new InvalidDataException($"A shard request of kind {(byte)kind}."),
         };
         reader.End();

@@ -50,6 +50,8 @@ internal sealed partial class ShardReplica : IShardReplica, IRaftStateMachine, I
 
     public ShardId Shard => _options.Shard;
 
+    public ReplicaId Replica => _options.Replica;
+
     public RaftStatus Status => _group?.Status ?? s_detached;
 
     public bool IsServing => _fault is null && _leader is { IsServing: true };
@@ -110,6 +112,7 @@ internal sealed partial class ShardReplica : IShardReplica, IRaftStateMachine, I
         GetRequest get => GetAtAsync(get, cancellationToken),
         ScanRequest scan => ScanAsync(scan, cancellationToken),
         WriteRequest write => WriteAsync(write, cancellationToken),
+        PingRequest => PingAsync(cancellationToken),
         _ => throw new ArgumentException($"A request of type {request.GetType().Name} is none that a shard knows.", nameof(request)),
     };
 
@@ -138,6 +141,14 @@ internal sealed partial class ShardReplica : IShardReplica, IRaftStateMachine, I
         if (!leader.IsServing && !await leader.Serving.WaitAsync(cancellationToken).ConfigureAwait(false))
             return (null, _fault is { } later ? _responses.Faulted(later) : NotLeader());
         return (leader, null);
+    }
+
+    private async ValueTask<ShardResponse> PingAsync(CancellationToken cancellationToken)
+    {
+        (LeaderState? leader, ShardResponse? refusal) = await EnterAsync(cancellationToken).ConfigureAwait(false);
+        if (leader is null)
+            return refusal!;
+        return await MayReadAsync(leader, cancellationToken).ConfigureAwait(false) ? new ShardResponse { Status = ShardStatus.Ok, Epoch = _shape.Epoch } : NotLeader();
     }
 
     private ShardResponse NotLeader() => _fault is { } fault ? _responses.Faulted(fault) : _responses.NotLeader(_group?.Status);

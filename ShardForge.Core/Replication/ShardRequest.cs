@@ -17,6 +17,9 @@ internal sealed record GetRequest : ShardRequest
     public Timestamp? ReadAt { get; init; }
 }
 
+/// <summary>Asks whether the replica leads and serves; answered <see cref="ShardStatus.Ok"/> under a lease or after a barrier.</summary>
+internal sealed record PingRequest : ShardRequest;
+
 /// <summary>One page of a scan as of a timestamp (R07), in key order or in reverse.</summary>
 internal sealed record ScanRequest : ShardRequest
 {

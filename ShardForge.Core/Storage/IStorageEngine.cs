@@ -155,6 +155,9 @@ public interface IStorageEngineFactory
     /// <summary>Short name of the kind, e.g. <c>lsm</c>; written into the data directory and checked at the next open.</summary>
     string Name => GetType().FullName ?? GetType().Name;
 
+    /// <summary>Whether the engine keeps its files by <see cref="StorageEngineContext.FileSystem"/>; false: it has files of its own, which need a real directory.</summary>
+    bool UsesFileSystem => false;
+
     /// <summary>Opens an engine on its own: own log, own budgets.</summary>
     /// <param name="directory">Created where it is missing; null: in memory.</param>
     /// <param name="cancellationToken">Stops the open; nothing stays open or locked.</param>

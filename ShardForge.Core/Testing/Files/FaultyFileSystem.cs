@@ -136,6 +136,26 @@ public sealed class FaultyFileSystem : IFileSystem
     /// <summary><see cref="PowerOff"/> and <see cref="PowerOn"/>.</summary>
     public void PowerCut(int seed) => PowerOn(seed);
 
+    /// <summary>The process ends, as by kill -9: handles and locks from before are dead, what was written stays, flushed or not.</summary>
+    public void EndProcess()
+    {
+        _powerIsOff = true;
+        lock (_gate)
+        {
+            _life++;
+            foreach (IDisposable held in _locks.Values)
+                held.Dispose();
+            _locks.Clear();
+            foreach (FaultyContent content in _contents.Values.ToHashSet())
+            {
+                content.HandleCount = 0;
+                DropIfDoneLocked(content);
+            }
+
+            _powerIsOff = false;
+        }
+    }
+
     /// <inheritdoc/>
     public IFile Open(string path, FileOpenMode mode)
     {

@@ -1,0 +1,25 @@
+using ShardForge.Common;
+using ShardForge.Network;
+
+namespace ShardForge;
+
+/// <summary>The seams of a node that a user does not set: files, links, randomness. A test puts its own in.</summary>
+internal sealed record NodeEnvironment
+{
+    public static NodeEnvironment Default { get; } = new();
+
+    /// <summary>Null: the real files where there is a data directory, else files in memory.</summary>
+    public IFileSystem? FileSystem { get; init; }
+
+    /// <summary>Null: TCP.</summary>
+    public ITransport? Transport { get; init; }
+
+    /// <summary>For all randomness of the node; null: drawn anew at each open.</summary>
+    public int? Seed { get; init; }
+
+    /// <summary>Size of a log segment, in bytes; null: the default.</summary>
+    public int? LogSegmentBytes { get; init; }
+
+    /// <summary>A link on which nothing came for so long is torn down; null: the default.</summary>
+    public TimeSpan? SilenceAlarm { get; init; }
+}

@@ -1,0 +1,183 @@
+using System.Net;
+using Microsoft.Extensions.Logging;
+using ShardForge.Common;
+using ShardForge.Consensus;
+using ShardForge.Consensus.NodeLog;
+using ShardForge.Metadata;
+using ShardForge.Network;
+using ShardForge.Routing;
+using ShardForge.Storage;
+using ShardForge.Transactions;
+
+namespace ShardForge;
+
+/// <content>The start. Everything that can refuse the open comes before the first byte is written.</content>
+internal sealed partial class NodeRuntime
+{
+    public static async Task<NodeRuntime> OpenAsync(ShardForgeConfig config, NodeEnvironment environment, CancellationToken cancellationToken)
+    {
+        NodeRuntime node = new(config, environment);
+        try
+        {
+            await node.StartAsync(cancellationToken).ConfigureAwait(false);
+            return node;
+        }
+        catch
+        {
+            await node.AbortAsync().ConfigureAwait(false);
+            throw;
+        }
+    }
+
+    private async Task StartAsync(CancellationToken cancellationToken)
+    {
+        // Looked at, then the address, then taken: what is refused leaves nothing behind.
+        _location = DataLocation.Inspect(Config, _environment);
+        if (!_location.IsFormed)
+            Config.ValidateForming();
+        LatePolicy policy = new();
+        PeerNetworkOptions defaults = new() { Transport = _environment.Transport ?? new TcpTransport(), LocalHello = Hello, Policy = policy };
+        _network = PeerNetwork.Open(defaults with
+        {
+            ListenEndPoint = Config.ListenEndPoint,
+            Seed = _random.NextSeed(),
+            Logger = _loggers.CreateLogger("ShardForge.Network"),
+            Limits = Config.Limits,
+            SilenceAlarm = _environment.SilenceAlarm ?? defaults.SilenceAlarm,
+        });
+        _directory = OpenDirectory();
+        _resources = new StorageResources(Config.StorageResources);
+        _raft = new RaftNode(new PeerRaftLink(_network), new RaftNodeOptions
+        {
+            ElectionTimeoutLower = Config.ElectionTimeout,
+            ElectionTimeoutUpper = Config.ElectionTimeout * 2,
+            Seed = _random.NextSeed(),
+            TemporaryDirectory = _directory.TemporaryDirectory,
+            FileSystem = _location.Files,
+            Logger = _loggers.CreateLogger("ShardForge.Consensus"),
+        });
+        PeerMetadataLink link = new(_network);
+        _metadata = await MetadataService.StartAsync(new MetadataOptions
+        {
+            NodeId = Config.NodeId,
+            ClusterName = Config.ClusterName,
+            InstanceId = _directory.Identity.InstanceId,
+            OpenCounter = (ulong)_directory.Identity.OpenCount,
+            KnownClusterId = _directory.Identity.ClusterId,
+            Members = Config.Members,
+            Join = _location.IsFormed ? [] : Config.Join,
+            AdvertisedEndPoint = AdvertisedEndPoint,
+            ShardCount = Config.ShardCount,
+            ReplicationFactor = Config.ReplicationFactor,
+            PartitionRule = Config.PartitionRule,
+            NewClusterId = _random.NextGuid(),
+            Directory = _directory.Path,
+            FileSystem = _location.Files,
+            Link = Config.ListenEndPoint is null ? null : link,
+            TimeProvider = Config.TimeProvider,
+            Logger = _loggers.CreateLogger("ShardForge.Metadata"),
+        }, cancellationToken).ConfigureAwait(false);
+        policy.Inner = _metadata.HandshakePolicy;
+        _metadata.StateChanged += state => MapOf(state);
+        _metadata.Rejected += rejection => _raft.FailAll(rejection);
+        _network.PeerRefused += _metadata.OnPeerRefused;
+        _directory.Log.Failed += error => _raft.FailAll(error);
+        _directory.Log.CompactionWanted += OnCompactionWanted;
+
+        Router = new Router(new RouterOptions
+        {
+            NodeId = Config.NodeId,
+            Maps = this,
+            Replicas = this,
+            Link = new PeerShardLink(_network),
+            TimeProvider = Config.TimeProvider,
+            NextRandom = NextRandom,
+        });
+        Transactions = new TransactionContext
+        {
+            Router = Router,
+            Limits = Config.Limits,
+            TimeProvider = Config.TimeProvider,
+            NextId = NextOperationId,
+            ThrowIfDisposed = ThrowIfDisposed,
+            StartCall = (limit, token) => new Deadline(limit < Config.OperationTimeout ? limit : Config.OperationTimeout, Config.TimeProvider, token, _stopping.Token),
+        };
+        _network.Register(PeerService.Shard, new ShardService(this, Config.TimeProvider));
+        link.Serve(_metadata);
+        _network.Start();
+
+        // A node that is a member already recovers its replicas before the open returns, so that what is wrong with them is the open's error.
+        if (_metadata.Formed.IsCompletedSuccessfully)
+            await BringUpAsync(cancellationToken).ConfigureAwait(false);
+        else
+            _bringingUp = BringUpWhenFormedAsync();
+        LogOpened(_logger, Config.NodeId, Config.ClusterName, _directory.Identity.OpenCount, ListenEndPoint);
+    }
+
+    private DataDirectory OpenDirectory()
+    {
+        NodeLogOptions defaults = new();
+        int segmentBytes = _environment.LogSegmentBytes ?? defaults.SegmentBytes;
+        return DataDirectory.Open(_location.Files, _location.Path, Config.NodeId, Config.ClusterName, Config.StorageEngine.Name, defaults with
+        {
+            SegmentBytes = segmentBytes,
+            FirstSegmentBytes = Math.Min(defaults.FirstSegmentBytes, segmentBytes),
+            Logger = _loggers.CreateLogger("ShardForge.Log"),
+        });
+    }
+
+    private EndPoint? AdvertisedEndPoint =>
+        Config.Members.TryGetValue(Config.NodeId, out EndPoint? member) ? member : Config.AdvertisedEndPoint ?? _network.ListenEndPoint;
+
+    private HandshakeHello Hello() => _directory is null
+        ? new() { ClusterName = Config.ClusterName, NodeId = Config.NodeId }    // not open yet: only the name is asked for
+        : new()
+        {
+            ClusterId = _metadata?.Current?.ClusterId ?? _directory.Identity.ClusterId,
+            ClusterName = Config.ClusterName,
+            NodeId = Config.NodeId,
+            InstanceId = _directory.Identity.InstanceId,
+            OpenCounter = (ulong)_directory.Identity.OpenCount,
+            LogEnd = (ulong)_directory.Log.DurablePosition,
+            FeatureLevel = FeatureLevels.Supported,
+            AdvertisedEndPoint = AdvertisedEndPoint,
+        };
+
+    private async Task BringUpWhenFormedAsync()
+    {
+        try
+        {
+            await _metadata.Formed.WaitAsync(_stopping.Token).ConfigureAwait(false);
+            await BringUpAsync(_stopping.Token).ConfigureAwait(false);
+        }
+        catch (Exception error)
+        {
+            // Told to whoever waits until the node is ready; operations go on waiting within their deadlines.
+            if (!_stopping.IsCancellationRequested)
+                LogNotBroughtUp(_logger, Config.NodeId, error);
+            _broughtUp.TrySetException(error);
+            _ = _broughtUp.Task.Exception;
+        }
+    }
+
+    /// <summary>Before the metadata is there, nobody is let in.</summary>
+    private sealed class LatePolicy : IHandshakePolicy
+    {
+        private volatile IHandshakePolicy? _inner;
+
+        public IHandshakePolicy? Inner
+        {
+            get => _inner;
+            set => _inner = value;
+        }
+
+        public HandshakeVerdict Check(HandshakeHello remote, LinkDirection direction) =>
+            _inner?.Check(remote, direction) ?? HandshakeVerdict.Refuse(RefusalCode.Closing, "the node is starting");
+    }
+
+    [LoggerMessage(EventId = 1001, Level = LogLevel.Information, Message = "Node {Node} of cluster {Cluster}: open, run {Run}, listening on {EndPoint}")]
+    private static partial void LogOpened(ILogger logger, string node, string cluster, long run, EndPoint? endPoint);
+
+    [LoggerMessage(EventId = 1002, Level = LogLevel.Error, Message = "Node {Node}: its replicas could not be brought up")]
+    private static partial void LogNotBroughtUp(ILogger logger, string node, Exception error);
+}

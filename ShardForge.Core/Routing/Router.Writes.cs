@@ -1,0 +1,98 @@
+using ShardForge.Common;
+using ShardForge.Replication;
+
+namespace ShardForge.Routing;
+
+/// <content>Writes: repeated under one id, with the doubt carried along.</content>
+internal sealed partial class Router
+{
+    /// <summary>Executes a write until its outcome is known or its time is over.</summary>
+    /// <returns><see cref="ShardStatus.Ok"/> or <see cref="ShardStatus.ConditionFailed"/>.</returns>
+    /// <exception cref="OutcomeUnknownException">The time is over and an attempt may have been written, or a negative answer came after a doubt.</exception>
+    public async ValueTask<ShardResponse> WriteAsync(WriteRequest request, Func<WriteRequest, ShardMap, ShardRoute> find, Deadline deadline)
+    {
+        Attempts attempts = new();
+        bool inDoubt = false;
+        bool inFlight = false;
+        ShardRoute? route = null;
+        string target = _options.NodeId;
+        try
+        {
+            ShardMap map = await GetMapAsync(deadline).ConfigureAwait(false);
+            while (true)
+            {
+                route = find(request, map);
+                target = ChooseTarget(route, attempts);
+                ShardResponse? response = null;
+                try
+                {
+                    deadline.Token.ThrowIfCancellationRequested();
+                    inFlight = true;
+                    response = await SendAsync(target, request with { Shard = route.Shard, Epoch = route.Epoch, IsRetry = inDoubt }, deadline).ConfigureAwait(false);
+                    inFlight = false;
+                }
+                catch (ShardLinkException error)
+                {
+                    inFlight = false;
+                    inDoubt |= error.MayHaveLeft;
+                    _breaker.Failed(target);
+                    attempts.Failed(target, error.Message);
+                }
+                catch (OverloadedException error)
+                {
+                    inFlight = false;
+                    attempts.Failed(target, error.Message);
+                    if (!inDoubt && attempts.Cycle >= OverloadCyclesMax)
+                        throw;
+                }
+
+                if (response is not null)
+                {
+                    _breaker.Succeeded(target);
+                    switch (response.Status)
+                    {
+                        case ShardStatus.Ok:
+                            Remember(route.Shard, target);
+                            return response;
+                        case ShardStatus.OutcomeUnknown:
+                            inDoubt = true;
+                            attempts.Refused(target, response, this, route);
+                            break;
+                        case ShardStatus.NotLeader or ShardStatus.TimedOut or ShardStatus.Faulted:
+                            attempts.Refused(target, response, this, route);
+                            break;
+                        case ShardStatus.Overloaded:
+                            attempts.Refused(target, response, this, route);
+                            if (!inDoubt && attempts.Cycle >= OverloadCyclesMax)
+                                throw new OverloadedException($"Shard {route.Shard} on {target} refuses writes: {response.Message} Nothing was written.");
+                            break;
+                        case ShardStatus.WrongShard:
+                            attempts.Refused(target, response, this, route);
+                            map = await RefreshAsync(map, deadline).ConfigureAwait(false);
+                            break;
+                        default:
+                            // R22: a negative answer is final only if no other attempt of the id is open.
+                            if (inDoubt)
+                                throw RouterErrors.OutcomeUnknown(request, route, target, attempts, response.Message ?? response.Status.ToString());
+                            if (response.Status == ShardStatus.ConditionFailed)
+                                return response;
+                            throw RouterErrors.ForWrite(response, request, route, target);
+                    }
+                }
+
+                await PauseAsync(route, attempts, deadline).ConfigureAwait(false);
+            }
+        }
+        catch (OperationCanceledException error)
+        {
+            deadline.ThrowIfCallerCancelled(error);
+            if (inDoubt || inFlight)
+                throw RouterErrors.OutcomeUnknown(request, route, target, attempts, deadline.WhyEnded);
+            deadline.ThrowIfOwnerStopped();
+            throw RouterErrors.Unavailable(_options.NodeId, attempts, deadline.Limit);
+        }
+    }
+
+    /// <summary>Rounds of pauses over a full queue before the caller is told; it is told earlier than its deadline so that it can shed load.</summary>
+    private const int OverloadCyclesMax = 8;
+}
