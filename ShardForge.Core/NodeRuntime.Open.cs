@@ -35,7 +35,7 @@ internal sealed partial class NodeRuntime
         _location = DataLocation.Inspect(Config, _environment);
         if (!_location.IsFormed)
             Config.ValidateForming();
-        LatePolicy policy = new();
+        MembershipPolicy policy = new(Config.NodeId, Config.ClusterName, [.. Config.Members.Keys], () => _metadata?.Current);
         PeerNetworkOptions defaults = new() { Transport = _environment.Transport ?? new TcpTransport(), LocalHello = Hello, Policy = policy };
         _network = PeerNetwork.Open(defaults with
         {
@@ -77,7 +77,6 @@ internal sealed partial class NodeRuntime
             TimeProvider = Config.TimeProvider,
             Logger = _loggers.CreateLogger("ShardForge.Metadata"),
         }, cancellationToken).ConfigureAwait(false);
-        policy.Inner = _metadata.HandshakePolicy;
         _metadata.StateChanged += state => MapOf(state);
         _metadata.Rejected += rejection => _raft.FailAll(rejection);
         _network.PeerRefused += _metadata.OnPeerRefused;
@@ -129,19 +128,9 @@ internal sealed partial class NodeRuntime
     private EndPoint? AdvertisedEndPoint =>
         Config.Members.TryGetValue(Config.NodeId, out EndPoint? member) ? member : Config.AdvertisedEndPoint ?? _network.ListenEndPoint;
 
-    private HandshakeHello Hello() => _directory is null
-        ? new() { ClusterName = Config.ClusterName, NodeId = Config.NodeId }    // not open yet: only the name is asked for
-        : new()
-        {
-            ClusterId = _metadata?.Current?.ClusterId ?? _directory.Identity.ClusterId,
-            ClusterName = Config.ClusterName,
-            NodeId = Config.NodeId,
-            InstanceId = _directory.Identity.InstanceId,
-            OpenCounter = (ulong)_directory.Identity.OpenCount,
-            LogEnd = (ulong)_directory.Log.DurablePosition,
-            FeatureLevel = FeatureLevels.Supported,
-            AdvertisedEndPoint = AdvertisedEndPoint,
-        };
+    // Before the metadata is there only the node's own name is asked for: nobody is let in.
+    private HandshakeHello Hello() => _metadata?.Hello((ulong)_directory.Log.DurablePosition)
+        ?? new HandshakeHello { ClusterName = Config.ClusterName, NodeId = Config.NodeId };
 
     private async Task BringUpWhenFormedAsync()
     {
@@ -158,21 +147,6 @@ internal sealed partial class NodeRuntime
             _broughtUp.TrySetException(error);
             _ = _broughtUp.Task.Exception;
         }
-    }
-
-    /// <summary>Before the metadata is there, nobody is let in.</summary>
-    private sealed class LatePolicy : IHandshakePolicy
-    {
-        private volatile IHandshakePolicy? _inner;
-
-        public IHandshakePolicy? Inner
-        {
-            get => _inner;
-            set => _inner = value;
-        }
-
-        public HandshakeVerdict Check(HandshakeHello remote, LinkDirection direction) =>
-            _inner?.Check(remote, direction) ?? HandshakeVerdict.Refuse(RefusalCode.Closing, "the node is starting");
     }
 
     [LoggerMessage(EventId = 1001, Level = LogLevel.Information, Message = "Node {Node} of cluster {Cluster}: open, run {Run}, listening on {EndPoint}")]

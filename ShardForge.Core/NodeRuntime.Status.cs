@@ -1,6 +1,7 @@
 using ShardForge.Common;
 using ShardForge.Consensus;
 using ShardForge.Metadata;
+using ShardForge.Network;
 using ShardForge.Replication;
 using ShardForge.Routing;
 
