@@ -128,9 +128,18 @@ internal sealed partial class NodeRuntime
     private EndPoint? AdvertisedEndPoint =>
         Config.Members.TryGetValue(Config.NodeId, out EndPoint? member) ? member : Config.AdvertisedEndPoint ?? _network.ListenEndPoint;
 
-    // Before the metadata is there only the node's own name is asked for: nobody is let in.
-    private HandshakeHello Hello() => _metadata?.Hello((ulong)_directory.Log.DurablePosition)
-        ?? new HandshakeHello { ClusterName = Config.ClusterName, NodeId = Config.NodeId };
+    // Links are dialled while the metadata starts, so it cannot be asked yet; what it says later is the same and more.
+    private HandshakeHello Hello() => _metadata?.Hello((ulong)_directory.Log.DurablePosition) ?? new HandshakeHello
+    {
+        ClusterName = Config.ClusterName,
+        NodeId = Config.NodeId,
+        ClusterId = _directory?.Identity.ClusterId ?? default,
+        InstanceId = _directory?.Identity.InstanceId ?? default,
+        OpenCounter = (ulong)(_directory?.Identity.OpenCount ?? 0),
+        LogEnd = (ulong)(_directory?.Log.DurablePosition ?? 0),
+        FeatureLevel = FeatureLevels.Supported,
+        AdvertisedEndPoint = _network is null ? null : AdvertisedEndPoint,
+    };
 
     private async Task BringUpWhenFormedAsync()
     {
