@@ -26,7 +26,7 @@ internal sealed class WriteHistory(int entriesMax = WriteHistory.EntriesDefault)
     private readonly Dictionary<ulong, long> _lastWrites = [];                   // hash of a key -> its last write
     private readonly Queue<(ulong Hash, long Sequence)> _writes = new();         // in order; the dictionary holds the newest of each hash
     private readonly Queue<(byte[] Start, byte[] End, long Sequence)> _ranges = new();
-    private long _floor;                                                         // writes up to here are not remembered
+    private long _floor = long.MaxValue;                                         // writes up to here are not remembered; at first and between transactions, none is
     private volatile bool _recording;
 
     /// <summary>A transaction starts that sees all writes up to a number.</summary>
@@ -57,6 +57,7 @@ internal sealed class WriteHistory(int entriesMax = WriteHistory.EntriesDefault)
                 return;
             }
 
+            // A commit whose caller stopped waiting may still be queued: with nothing remembered it must conflict.
             _recording = false;
             ForgetLocked(long.MaxValue);
         }
@@ -108,7 +109,7 @@ internal sealed class WriteHistory(int entriesMax = WriteHistory.EntriesDefault)
         if (startSequence < _floor)
         {
             return new TransactionConflictException(
-                $"The transaction began at write {startSequence:N0}, and writes are remembered only since {_floor:N0} (at most {entriesMax:N0} of them). Nothing was written.");
+                $"The transaction began at write {startSequence:N0}, and what was written since is not remembered any more (at most {entriesMax:N0} writes are, and none once the caller stopped waiting). Nothing was written.");
         }
 
         StorageBatchReader reader = new(encodedBatch);
@@ -157,7 +158,6 @@ internal sealed class WriteHistory(int entriesMax = WriteHistory.EntriesDefault)
 
         while (_ranges.TryPeek(out (byte[] Start, byte[] End, long Sequence) range) && range.Sequence <= sequence)
             _ranges.Dequeue();
-        if (sequence != long.MaxValue)
-            _floor = Math.Max(_floor, sequence);
+        _floor = Math.Max(_floor, sequence);
     }
 }

@@ -39,7 +39,7 @@ internal sealed class MemoryEngine : ITransactionalEngine, IStorageCommitter
     private volatile bool _disposed;
     private long _reads, _writes, _userBytes, _diskBytes, _flushes, _imageBytes;
 
-    private MemoryEngine(StorageEngineContext context, MemoryOptions options, IDisposable? directoryLock, MemoryState state, MemoryRedoLog? log)
+    private MemoryEngine(StorageEngineContext context, MemoryOptions options, IDisposable? directoryLock, MemoryState state, MemoryRedoLog? log, long imageBytes)
     {
         _context = context;
         _options = options;
@@ -48,6 +48,7 @@ internal sealed class MemoryEngine : ITransactionalEngine, IStorageCommitter
         _editor = new SortedMapEditor(state.Map);
         _log = log;
         _hasLog = log is not null;
+        _imageBytes = imageBytes;
         _writer = new StorageWriter(context.Name, this);
     }
 
@@ -56,14 +57,14 @@ internal sealed class MemoryEngine : ITransactionalEngine, IStorageCommitter
     public static MemoryEngine Open(StorageEngineContext context, MemoryOptions options, CancellationToken cancellationToken)
     {
         if (context.Directory is not { } directory)
-            return new MemoryEngine(context, options, null, MemoryState.Empty, null);
+            return new MemoryEngine(context, options, null, MemoryState.Empty, null, imageBytes: 0);
         IFileSystem files = context.FileSystem;
         IDisposable directoryLock = EngineMarker.Acquire(files, directory, EngineName, FormatVersion, s_firstFiles,
             () => MemoryImage.Write(files, directory, MemoryState.Empty, hasLog: false, cancellationToken));
         MemoryRedoLog? log = null;
         try
         {
-            MemoryState state = MemoryImage.Read(files, directory, cancellationToken, out bool imageHasLog);
+            MemoryState state = MemoryImage.Read(files, directory, cancellationToken, out bool imageHasLog, out long imageBytes);
             string logPath = Path.Combine(directory, MemoryRedoLog.FileName);
             if (files.FileExists(logPath))
                 log = MemoryRedoLog.Recover(files, directory, state, out state);
@@ -79,10 +80,10 @@ internal sealed class MemoryEngine : ITransactionalEngine, IStorageCommitter
             {
                 log ??= MemoryRedoLog.Create(files, directory, state.Sequence);
                 if (!imageHasLog)
-                    MemoryImage.Write(files, directory, state, hasLog: true, cancellationToken);
+                    imageBytes = MemoryImage.Write(files, directory, state, hasLog: true, cancellationToken);
             }
 
-            return new MemoryEngine(context, options, directoryLock, state, log);
+            return new MemoryEngine(context, options, directoryLock, state, log, imageBytes);
         }
         catch
         {
@@ -94,8 +95,9 @@ internal sealed class MemoryEngine : ITransactionalEngine, IStorageCommitter
 
     public bool TryGet(ReadOnlySpan<byte> key, IBufferWriter<byte> value, IStorageSnapshot? snapshot = null)
     {
-        MemoryState state = Read(snapshot);
+        MemoryState state = StateFor(snapshot);
         StorageArguments.CheckKey(key);
+        Interlocked.Increment(ref _reads);
         if (!state.Map.TryGet(key, out byte[]? found))
             return false;
         value.Write(found);
@@ -104,8 +106,9 @@ internal sealed class MemoryEngine : ITransactionalEngine, IStorageCommitter
 
     public bool TryGetVersion(ReadOnlySpan<byte> key, int suffixBytes, Span<byte> suffix, IBufferWriter<byte> value, IStorageSnapshot? snapshot = null)
     {
-        MemoryState state = Read(snapshot);
+        MemoryState state = StateFor(snapshot);
         StorageArguments.CheckVersion(key, suffixBytes, suffix);
+        Interlocked.Increment(ref _reads);
         SortedMapCursor cursor = state.Map.GetCursor();
         if (!cursor.ToFirstAtOrAfter(key) || cursor.Key.Length != key.Length || !cursor.Key.AsSpan().StartsWith(key[..^suffixBytes]))
             return false;
@@ -116,10 +119,11 @@ internal sealed class MemoryEngine : ITransactionalEngine, IStorageCommitter
 
     public ValueTask<byte[]?> GetAsync(ReadOnlyMemory<byte> key, CancellationToken cancellationToken = default)
     {
-        MemoryState state = Read(null);
+        MemoryState state = StateFor(null);
         StorageArguments.CheckKey(key.Span);
         if (cancellationToken.IsCancellationRequested)
             return ValueTask.FromCanceled<byte[]?>(cancellationToken);
+        Interlocked.Increment(ref _reads);
         return new(state.Map.TryGet(key.Span, out byte[]? found) ? found!.ToArray() : null);
     }
 
@@ -146,9 +150,9 @@ internal sealed class MemoryEngine : ITransactionalEngine, IStorageCommitter
     public ValueTask CommitAsync(StorageBatch batch, TransactionStart start, CancellationToken cancellationToken) =>
         WriteAsync(batch, StorageDurability.Flushed, start, cancellationToken);
 
-    public IStorageIterator Scan(KeyRange range, StorageScanOptions? options = null) => new MemoryIterator(this, Read(options?.Snapshot), range);
+    public IStorageIterator Scan(KeyRange range, StorageScanOptions? options = null) => new MemoryIterator(this, StateFor(options?.Snapshot), range);
 
-    public IStorageSnapshot CreateSnapshot() => new MemorySnapshot(this, Read(null));
+    public IStorageSnapshot CreateSnapshot() => new MemorySnapshot(this, StateFor(null));
 
     public async ValueTask<IStorageTransaction> BeginTransactionAsync(CancellationToken cancellationToken = default)
     {
@@ -196,7 +200,7 @@ internal sealed class MemoryEngine : ITransactionalEngine, IStorageCommitter
 
     public StorageStatistics GetStatistics()
     {
-        MemoryState state = Read(null);
+        MemoryState state = StateFor(null);
         return new StorageStatistics
         {
             Engine = EngineName,
@@ -279,10 +283,9 @@ internal sealed class MemoryEngine : ITransactionalEngine, IStorageCommitter
         }
     }
 
-    private MemoryState Read(IStorageSnapshot? snapshot)
+    private MemoryState StateFor(IStorageSnapshot? snapshot)
     {
         ThrowIfDisposed();
-        Interlocked.Increment(ref _reads);
         return snapshot is null ? _state : MemorySnapshot.StateOf(snapshot, this);
     }
 

@@ -30,23 +30,24 @@ internal static class MemoryImage
         StorageFiles.WriteWhole(files, Path.Combine(directory, FileName), file => WriteTo(file, state, hasLog, cancellationToken));
 
     /// <exception cref="CorruptionException">It is damaged or missing.</exception>
-    public static MemoryState Read(IFileSystem files, string directory, CancellationToken cancellationToken, out bool hasLog)
+    public static MemoryState Read(IFileSystem files, string directory, CancellationToken cancellationToken, out bool hasLog, out long bytes)
     {
         string path = Path.Combine(directory, FileName);
         if (!files.FileExists(path))
             throw new CorruptionException(path, 0, "The image is missing; the engine wrote one when it created the directory.");
         using IFile file = files.Open(path, FileOpenMode.Read);
+        bytes = file.Length;
         (long sequence, long entryCount, uint headerCrc) = ReadHeader(file, out hasLog);
         SortedMapEditor editor = new(SortedMap.Empty);
         byte[] buffer = [];
         for (long offset = HeaderBytes; offset < file.Length;)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            int bytes = ReadBlock(file, offset, headerCrc, ref buffer);
-            StorageBatchReader reader = new(buffer.AsSpan(BlockHeaderBytes, bytes));
+            int blockBytes = ReadBlock(file, offset, headerCrc, ref buffer);
+            StorageBatchReader reader = new(buffer.AsSpan(BlockHeaderBytes, blockBytes));
             while (reader.MoveNext())
                 editor.Put(reader.Key.ToArray(), reader.Value.ToArray());
-            offset += BlockHeaderBytes + bytes;
+            offset += BlockHeaderBytes + blockBytes;
         }
 
         return editor.Count == entryCount

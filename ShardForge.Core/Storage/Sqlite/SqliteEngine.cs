@@ -27,6 +27,7 @@ internal sealed class SqliteEngine : ITransactionalEngine
     private readonly StorageWriter _writer;
     private readonly SqliteReaders _readers;
     private readonly WriteHistory _history;
+    private readonly Lock _disposeGate = new();
     private readonly CancellationTokenSource _disposal = new();
     private readonly StorageThreads _threads = new();
     private Task? _disposing;
@@ -185,7 +186,7 @@ internal sealed class SqliteEngine : ITransactionalEngine
 
     public ValueTask DisposeAsync()
     {
-        lock (_disposal)
+        lock (_disposeGate)
             _disposing ??= CloseAsync();
         return new(_disposing);
     }

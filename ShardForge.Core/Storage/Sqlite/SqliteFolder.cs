@@ -45,8 +45,16 @@ internal sealed class SqliteFolder : IDisposable
         if (context.Directory is not { } directory)
         {
             SqliteFolder folder = new(context.FileSystem, null, null, CreateTemporary(), isTemporary: true);
-            SqliteDatabase.Create(folder.WorkDirectory, options);
-            return folder;
+            try
+            {
+                SqliteDatabase.Create(folder.WorkDirectory, options);
+                return folder;
+            }
+            catch
+            {
+                folder.Dispose();
+                throw;
+            }
         }
 
         IFileSystem files = context.FileSystem;
