@@ -127,12 +127,65 @@ internal sealed class SqliteEngineTests
         await using IStorageEngine engine = await StorageEngines.Sqlite().OpenAsync(Folder);
         for (int number = 0; number < Count; number++)
             await engine.WriteAsync(Put(number), StorageDurability.Buffered);
-        string after = Path.Combine(_root, "after");
-        Directory.CreateDirectory(after);
-        foreach (string path in Directory.GetFiles(Folder).Where(p => !p.EndsWith("LOCK", StringComparison.Ordinal) && !p.EndsWith("-shm", StringComparison.Ordinal)))
-            File.Copy(path, Path.Combine(after, Path.GetFileName(path)));
+        string after = CopyOfOpenFolder("after");
         await using IStorageEngine reopened = await StorageEngines.Sqlite().OpenAsync(after);
         await AssertWholeAsync(reopened, "after the kill");
+    }
+
+    [Test]
+    public async Task Damage_in_what_was_flushed_of_the_write_ahead_file_is_reported()
+    {
+        await using IStorageEngine engine = await StorageEngines.Sqlite().OpenAsync(Folder);
+        for (int number = 0; number < 4; number++)
+            await engine.WriteAsync(Put(number), StorageDurability.Flushed);
+        string whole = CopyOfOpenFolder("whole");
+        long flushedBytes = new FileInfo(Path.Combine(whole, "data.db-wal")).Length;
+        await engine.WriteAsync(Put(4), StorageDurability.Buffered);
+        byte[] log = await File.ReadAllBytesAsync(CopyOfOpenFolder("later") + "/data.db-wal");
+        Assert.That(log, Has.Length.GreaterThan(flushedBytes));
+        for (long at = 0; at < log.Length; at += 379)
+        {
+            string after = CopyOfOpenFolder($"after-{at}");
+            byte[] damaged = [.. log];
+            damaged[at] ^= 0x20;
+            await File.WriteAllBytesAsync(Path.Combine(after, "data.db-wal"), damaged);
+            if (at < flushedBytes)
+            {
+                Assert.That(Assert.ThrowsAsync<CorruptionException>(() => OpenAndCloseAsync(after), $"byte {at}")!.Path, Does.EndWith("data.db-wal"));
+                continue;
+            }
+
+            await using IStorageEngine reopened = await StorageEngines.Sqlite().OpenAsync(after);
+            Assert.That(await reopened.GetAsync(Key(3)), Is.EqualTo(Value(3)), $"byte {at}");
+            Assert.That(await reopened.GetAsync(Key(4)), Is.Null, $"byte {at}: a torn end is dropped");
+        }
+
+        File.Delete(Path.Combine(whole, "data.db-wal"));
+        Assert.ThrowsAsync<CorruptionException>(() => OpenAndCloseAsync(whole));
+    }
+
+    [Test]
+    public async Task After_a_kill_at_any_moment_the_promise_fits_the_write_ahead_file()
+    {
+        await using IStorageEngine engine = await StorageEngines.Sqlite().OpenAsync(Folder);
+        for (int round = 0; round < 40; round++)
+        {
+            StorageBatch batch = new();
+            batch.Put(Key(round), new byte[300_000]);
+            await engine.WriteAsync(batch, round % 3 == 0 ? StorageDurability.Buffered : StorageDurability.Flushed);
+            if (round % 10 == 4)
+                await engine.CompactAsync();
+            if (round % 4 != 0)
+                continue;
+            string after = CopyOfOpenFolder($"after-{round}");
+            for (int life = 0; life < 2; life++)
+            {
+                await using IStorageEngine reopened = await StorageEngines.Sqlite(new SqliteOptions { VerifyOnOpenBytesMax = 0 }).OpenAsync(after);
+                Assert.That(await reopened.GetAsync(Key(round)), Has.Length.EqualTo(300_000));
+            }
+
+            Directory.Delete(after, recursive: true);
+        }
     }
 
     [Test]
@@ -219,7 +272,19 @@ internal sealed class SqliteEngineTests
         await AssertWholeAsync(engine, "after the second creation");
     }
 
-    private async Task OpenAndCloseAsync() => await (await StorageEngines.Sqlite().OpenAsync(Folder)).DisposeAsync();
+    private Task OpenAndCloseAsync() => OpenAndCloseAsync(Folder);
+
+    private static async Task OpenAndCloseAsync(string folder) => await (await StorageEngines.Sqlite().OpenAsync(folder)).DisposeAsync();
+
+    /// <summary>What the operating system has of the open engine's files: what is left after a kill.</summary>
+    private string CopyOfOpenFolder(string name)
+    {
+        string copy = Path.Combine(_root, name);
+        Directory.CreateDirectory(copy);
+        foreach (string path in Directory.GetFiles(Folder).Where(p => !p.EndsWith("LOCK", StringComparison.Ordinal) && !p.EndsWith("-shm", StringComparison.Ordinal)))
+            File.Copy(path, Path.Combine(copy, Path.GetFileName(path)));
+        return copy;
+    }
 
     private async Task FillAsync()
     {

@@ -7,11 +7,10 @@ namespace ShardForge.Storage.Sqlite;
 /// <remarks><code>
 /// data.db           SQLite database; application_id "SFKV", user_version 1, pages of 4,096 bytes, incremental vacuum
 /// data.db-wal, -shm SQLite's own, while the database is open and after the end of the process
+/// data.promise      how much of data.db-wal was flushed (SqliteLogPromise)
 /// table kv          k BLOB primary key (ordered as unsigned bytes) | c INTEGER checksums (SqliteRow) | v BLOB       WITHOUT ROWID
 /// table meta        id 1 | flushes INTEGER: raised by each FlushAsync, so that there is something to flush
 /// </code>
-/// What this does not see: damage in data.db-wal, which only an engine that was not disposed leaves behind. SQLite takes a frame that fails its
-/// checksum for the torn end of the file, and what was committed behind it is gone: a prefix, as after a power cut.
 /// Versions of the format: 1.</remarks>
 internal static class SqliteDatabase
 {
@@ -43,16 +42,23 @@ internal static class SqliteDatabase
         PhysicalFileSystem.Instance.FlushDirectory(directory);
     }
 
-    /// <summary>Opens the connection that writes, after a look at whose database it is.</summary>
+    /// <summary>Opens the connection that writes, after a look at whose database it is and whether its write-ahead file is whole.</summary>
+    /// <param name="folder">Where it is.</param>
+    /// <param name="options">Settings.</param>
+    /// <param name="files">For the file beside SQLite's own.</param>
+    /// <param name="promise">Gets what is promised of the write-ahead file; null: nothing is durable there.</param>
+    /// <param name="cancellationToken">Stops the check.</param>
     /// <exception cref="ConfigurationException">Another application's, or of a newer format; nothing was changed.</exception>
     /// <exception cref="CorruptionException">Missing, no database, or damaged.</exception>
-    public static SqliteSession Open(string directory, SqliteOptions options, CancellationToken cancellationToken)
+    public static SqliteSession Open(SqliteFolder folder, SqliteOptions options, IFileSystem files, out SqliteLogPromise? promise, CancellationToken cancellationToken)
     {
-        string path = Path.Combine(directory, FileName);
+        string path = Path.Combine(folder.WorkDirectory, FileName);
         CheckHeader(path);
-        SqliteSession session = SqliteSession.Open(path, options, SqliteAccess.Write);
+        promise = folder.IsDurable ? SqliteLogPromise.Open(files, path) : null;
+        SqliteSession? session = null;
         try
         {
+            session = SqliteSession.Open(path, options, SqliteAccess.Write);
             session.Execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 67108864;");
             session.Execute($"PRAGMA max_page_count = {Math.Min(options.DatabaseBytesMax / PageBytes, PagesMax)}");
             if (new FileInfo(path).Length <= options.VerifyOnOpenBytesMax)
@@ -61,7 +67,10 @@ internal static class SqliteDatabase
         }
         catch
         {
-            session.Dispose();
+            if (session is not null)
+                SqliteLogPromise.Close(promise, session);
+            else
+                promise?.Dispose();
             throw;
         }
     }

@@ -6,7 +6,7 @@ namespace ShardForge.Storage.Sqlite;
 /// <remarks><code>
 /// write ─▶ queue ─▶ writer thread ─▶ one SQLite transaction for all that waits
 /// read  ─▶ a pooled connection; a snapshot or iterator keeps one, with its read transaction open
-/// directory | ENGINE | LOCK | data.db (SqliteDatabase) | data.db-wal, data.db-shm |
+/// directory | ENGINE | LOCK | data.db (SqliteDatabase) | data.db-wal, data.db-shm | data.promise (SqliteLogPromise) |
 /// </code>
 /// Invariants: a write is visible to reads that start after its task ended; every row that is read has its checksum verified, every
 /// absence its neighbours' (<see cref="SqliteRow"/>); SQLite's own types stay in this folder.
@@ -14,7 +14,7 @@ namespace ShardForge.Storage.Sqlite;
 /// A full disk fails the writes of one transaction, transiently; any other failed write ends the writing. Reads go on in both.
 /// Threads: any; the writer's own for writes, a thread of its own for each checkpoint. Lock order: a session's gate, then the readers'.
 /// Parts, in the order of the data: <see cref="SqliteFolder"/>, <see cref="StorageWriter"/>, <see cref="SqliteWriter"/>,
-/// <see cref="SqliteDatabase"/>, <see cref="SqliteReaders"/>, <see cref="SqliteReadView"/>, <see cref="SqliteIterator"/>.
+/// <see cref="SqliteLogPromise"/>, <see cref="SqliteDatabase"/>, <see cref="SqliteReaders"/>, <see cref="SqliteReadView"/>, <see cref="SqliteIterator"/>.
 /// </remarks>
 internal sealed class SqliteEngine : ITransactionalEngine
 {
@@ -50,16 +50,17 @@ internal sealed class SqliteEngine : ITransactionalEngine
     public static SqliteEngine Open(StorageEngineContext context, SqliteOptions options, CancellationToken cancellationToken)
     {
         SqliteFolder folder = SqliteFolder.Open(context, options);
-        SqliteSession? session = null;
+        SqliteWriter? database = null;
         try
         {
-            session = SqliteDatabase.Open(folder.WorkDirectory, options, cancellationToken);
+            SqliteSession session = SqliteDatabase.Open(folder, options, context.FileSystem, out SqliteLogPromise? promise, cancellationToken);
             WriteHistory history = new();
-            return new SqliteEngine(context, options, folder, new SqliteWriter(session, history, flushesCommits: context.WriteAheadLog && folder.IsDurable), history);
+            database = new SqliteWriter(session, promise, history, flushesCommits: context.WriteAheadLog && folder.IsDurable);
+            return new SqliteEngine(context, options, folder, database, history);
         }
         catch
         {
-            session?.Dispose();
+            database?.Dispose();
             folder.Dispose();
             throw;
         }

@@ -29,6 +29,7 @@ internal enum SqliteAccess
 internal sealed class SqliteSession : IDisposable
 {
     internal const int BusyMilliseconds = 10_000;
+    private const int NoCheckpointOnClose = 1006;       // SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE
     private static readonly string[] s_searches =
     [
         "SELECT k, c, v FROM kv WHERE k >= ?1 ORDER BY k",
@@ -134,6 +135,9 @@ internal sealed class SqliteSession : IDisposable
             Return(search, statement);
         }
     }
+
+    /// <summary>Closing leaves the write-ahead file where it is.</summary>
+    public void KeepLogAtClose() => raw.sqlite3_db_config(Handle, NoCheckpointOnClose, 1, out _);
 
     /// <summary>Stops the statement that runs; it throws <see cref="OperationCanceledException"/>. The session is not disposed meanwhile.</summary>
     public void Interrupt() => raw.sqlite3_interrupt(Handle);

@@ -10,6 +10,7 @@ namespace ShardForge.Storage.Sqlite;
 internal sealed class SqliteWriter : IStorageCommitter, IDisposable
 {
     private readonly SqliteSession _session;
+    private readonly SqliteLogPromise? _promise;
     private readonly WriteHistory _history;
     private readonly bool _flushesCommits;
     private readonly SqliteStatement _begin, _commit, _put, _delete, _deleteRange, _flushMark;
@@ -17,11 +18,13 @@ internal sealed class SqliteWriter : IStorageCommitter, IDisposable
     private long _sequence, _operations, _userBytes;
 
     /// <param name="session">Taken over.</param>
+    /// <param name="promise">Taken over; null: nothing is durable.</param>
     /// <param name="history">Gets the keys of every write.</param>
     /// <param name="flushesCommits">Whether a flushed write is flushed: not where a node's log does it.</param>
-    public SqliteWriter(SqliteSession session, WriteHistory history, bool flushesCommits)
+    public SqliteWriter(SqliteSession session, SqliteLogPromise? promise, WriteHistory history, bool flushesCommits)
     {
         _session = session;
+        _promise = promise;
         _history = history;
         _flushesCommits = flushesCommits;
         _begin = session.Prepare("BEGIN IMMEDIATE");
@@ -64,6 +67,9 @@ internal sealed class SqliteWriter : IStorageCommitter, IDisposable
                 RollBack();
                 throw;
             }
+
+            if (_isFull == true)
+                _promise?.Promise();
         }
 
         _sequence = sequence;
@@ -87,6 +93,8 @@ internal sealed class SqliteWriter : IStorageCommitter, IDisposable
                 RollBack();
                 throw;
             }
+
+            _promise?.Promise();
         }
     }
 
@@ -98,6 +106,7 @@ internal sealed class SqliteWriter : IStorageCommitter, IDisposable
             Synchronize(full: true);
             using (SqliteStatement vacuum = new(_session, "PRAGMA incremental_vacuum"))
                 vacuum.Run();
+            _promise?.TakeBack();
 
             // Without waiting: an open snapshot may need what is in the file for long.
             _ = SQLitePCL.raw.sqlite3_busy_timeout(_session.Handle, 0);
@@ -105,6 +114,7 @@ internal sealed class SqliteWriter : IStorageCommitter, IDisposable
             {
                 using SqliteStatement checkpoint = new(_session, "PRAGMA wal_checkpoint(TRUNCATE)");
                 checkpoint.Run();
+                _promise?.Promise();
             }
             finally
             {
@@ -116,7 +126,7 @@ internal sealed class SqliteWriter : IStorageCommitter, IDisposable
     public void Dispose()
     {
         lock (_session.Gate)
-            _session.Dispose();
+            SqliteLogPromise.Close(_promise, _session);
     }
 
     /// <returns>1: it was written; 0: it was refused.</returns>
