@@ -1,4 +1,5 @@
 using NUnit.Framework;
+using ShardForge.Common;
 using ShardForge.Consensus;
 using ShardForge.Consensus.NodeLog;
 using ShardForge.Testing;
@@ -21,7 +22,7 @@ internal sealed class LogFixture : IAsyncDisposable
             FirstSegmentBytes = Math.Min(given.FirstSegmentBytes, 64 * 1024),
             BatchBytesMax = Math.Min(given.BatchBytesMax, 256 * 1024),
             PreparesInBackground = false,
-            IdleDelay = Timeout.InfiniteTimeSpan,
+            IdleDelay = options is { IdleDelay.TotalMilliseconds: 1 } ? options.IdleDelay : Timeout.InfiniteTimeSpan,
             FullDiskRetryDelay = TimeSpan.FromMilliseconds(5),
             NewLogId = new Guid("00112233-4455-6677-8899-aabbccddeeff"),
         };
@@ -66,6 +67,39 @@ internal sealed class LogFixture : IAsyncDisposable
         await Log.KillAsync();
         Files.PowerOn(seed);
         Log = Open();
+    }
+
+    public void Reopen() => Log = Open();
+
+    public byte[] ReadAll(string path)
+    {
+        using IFile file = Files.Open(path, FileOpenMode.Read);
+        byte[] bytes = new byte[file.Length];
+        file.Read(bytes, 0);
+        return bytes;
+    }
+
+    public void Write(string path, long offset, byte[] bytes)
+    {
+        using IFile file = Files.Open(path, FileOpenMode.ReadWrite);
+        file.Write(bytes, offset);
+        file.Flush();
+    }
+
+    public void Flip(string path, long offset)
+    {
+        using IFile file = Files.Open(path, FileOpenMode.ReadWrite);
+        byte[] one = new byte[1];
+        file.Read(one, offset);
+        one[0] ^= 0x10;
+        file.Write(one, offset);
+        file.Flush();
+    }
+
+    public static void AssertPayload(IReplicaLog log, long index, byte[] payload)
+    {
+        using ReplicaLogLease lease = log.Read(new(index), new(index), long.MaxValue);
+        Assert.That(lease.Entries.Span[0].Payload.Span.SequenceEqual(payload));
     }
 
     public Log Open() => Log.Open(Files, Directory, _options);

@@ -26,19 +26,24 @@ internal sealed class GroupCommit
         }
     }
 
-    /// <summary>Adds a record.</summary>
-    /// <param name="record">Written in the order of these calls, within its replica.</param>
+    /// <summary>Adds records of one replica, all or none.</summary>
+    /// <param name="records">Written in the order of these calls.</param>
     /// <param name="isOwn">From the log thread, which goes on while the log is closing.</param>
-    public void Add(in PendingRecord record, bool isOwn = false)
+    public void Add(ReadOnlySpan<PendingRecord> records, bool isOwn = false)
     {
         lock (_gate)
         {
             if (_failure is not null)
                 Throw(_failure);
             ObjectDisposedException.ThrowIf(_state != GroupCommitState.Open && !isOwn, typeof(NodeLog));
-            _waiting.Add(record);
-            Interlocked.Add(ref _waitingBytes, record.BodyBytes);
-            if (_waiting.Count == 1)
+            bool wasEmpty = _waiting.Count == 0;
+            foreach (ref readonly PendingRecord record in records)
+            {
+                _waiting.Add(record);
+                Interlocked.Add(ref _waitingBytes, record.BodyBytes);
+            }
+
+            if (wasEmpty)
                 Monitor.Pulse(_gate);
         }
     }

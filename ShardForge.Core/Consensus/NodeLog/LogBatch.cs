@@ -2,14 +2,14 @@ namespace ShardForge.Consensus.NodeLog;
 
 /// <summary>Lays out one batch: the records that go to the disk with one write and one flush. Format: <see cref="LogFormat"/>.</summary>
 /// <remarks>The buffer is kept from batch to batch. Used by the log thread only.</remarks>
-internal sealed class LogBatch(int bytesMax)
+internal sealed class LogBatch
 {
-    private const int PartBytesMin = 512, KeptBufferBytes = 1024 * 1024;
+    private const int PartBytesMin = 512;
     private byte[] _buffer = new byte[16 * LogFormat.BlockBytes];
     private LogSegment? _segment;
     private long _offset;
     private LogPoint _durable;
-    private int _bytes;
+    private int _bytes, _bytesMax;
 
     /// <summary>Records, or parts of one that was cut, in the order of the disk.</summary>
     public List<PendingRecord> Placed { get; } = [];
@@ -17,15 +17,19 @@ internal sealed class LogBatch(int bytesMax)
     public bool IsEmpty => _bytes == LogFormat.PromiseBytes;
 
     /// <summary>Bytes that still fit.</summary>
-    public int RoomBytes => (int)Math.Min(bytesMax, _segment!.Bytes - _offset) - _bytes;
+    public int RoomBytes => (int)Math.Min(_bytesMax, _segment!.Bytes - _offset) - _bytes;
+
+    /// <summary>Bytes that still fit into the segment.</summary>
+    public long SegmentRoomBytes => _segment!.Bytes - _offset - _bytes;
 
     /// <summary>Starts a batch at a boundary with room for at least one block.</summary>
-    public void Begin(LogSegment segment, long offset, LogPoint durable)
+    public void Begin(LogSegment segment, long offset, LogPoint durable, int bytesMax)
     {
         Invariant.Require(offset % LogFormat.BlockBytes == 0 && offset + LogFormat.BlockBytes <= segment.Bytes);
+        // Recovery zeroes no further than this behind a torn batch's start.
+        Invariant.Require(bytesMax <= segment.BatchBytesMax);
         Placed.Clear();
-        if (_buffer.Length > KeptBufferBytes)
-            _buffer = new byte[16 * LogFormat.BlockBytes];
+        _bytesMax = bytesMax;
         _segment = segment;
         _offset = offset;
         _durable = durable;
@@ -96,6 +100,6 @@ internal sealed class LogBatch(int bytesMax)
     private void Grow(int bytes)
     {
         if (bytes > _buffer.Length)
-            Array.Resize(ref _buffer, (int)LogFormat.AlignUp(Math.Max(bytes, Math.Min(bytesMax, 2 * _buffer.Length))));
+            Array.Resize(ref _buffer, (int)LogFormat.AlignUp(Math.Max(bytes, Math.Min(_bytesMax, 2 * _buffer.Length))));
     }
 }

@@ -103,8 +103,10 @@ internal sealed class LogSegmentSupply : IDisposable
             Monitor.PulseAll(_gate);
         }
 
-        if (_thread is null)
-            FreeAll();
+        if (_thread is not null)
+            return;
+        FreeAll();
+        TryPrepare();
     }
 
     /// <summary>Ends the thread after what it does at the moment, and closes what is left.</summary>

@@ -3,17 +3,17 @@ namespace ShardForge.Consensus.NodeLog;
 /// <summary>Gets rid of old segments: frees what nobody needs, and sees to it that a slow replica does not pin the disk (R30).</summary>
 /// <remarks>
 /// A segment may go when all that is needed in it has been dropped or lies durably further on: entries, the record that last told a replica's whole
-/// state, the ids of removed replicas. Segments go oldest first. What happens when a new segment is begun, and the oldest one is still needed:
+/// state, the ids of removed replicas. Segments go oldest first. What happens to an oldest one that is still needed:
 /// <code>
-/// only states and ids are needed in it        → they are written again, now
-/// entries are needed, and it is over budget   → their replicas are asked to compact; at the next new segment, if less than half of
-///                                               the old one is needed, that is written again; if more, writing it again would free nothing
+/// only for states and ids           → they are written again, at once
+/// for entries, log over budget      → when a new segment is begun, their replicas are asked to compact; at the one after it, if less than half
+///                                     of the old one is needed, that is written again; if more, writing it again would free too little
 /// </code>
 /// On the log thread only.</remarks>
 internal sealed partial class LogWriter
 {
     private readonly Dictionary<ReplicaId, LogSegment> _removedIds;
-    private long _askedFor;
+    private long _askedFor, _carriedFor;
 
     private void Trim()
     {
@@ -24,6 +24,13 @@ internal sealed partial class LogWriter
             Volatile.Write(ref _retainedBytes, RetainedNow());
             _supply.Free(oldest);
         }
+
+        LogSegment pinned = _segments[0];
+        if (_segments.Count > 1 && pinned.LiveEntryCount == 0 && pinned.LiveStateCount > 0 && _carriedFor != pinned.Number)
+        {
+            _carriedFor = pinned.Number;
+            CarryStates(pinned);
+        }
     }
 
     private void OnRolled()
@@ -31,21 +38,14 @@ internal sealed partial class LogWriter
         Volatile.Write(ref _retainedBytes, RetainedNow());
         Trim();
         LogSegment oldest = _segments[0];
-        if (ReferenceEquals(oldest, _current))
+        if (ReferenceEquals(oldest, _current) || oldest.LiveEntryCount == 0)
             return;
-        if (oldest.LiveEntryCount == 0)
-        {
-            CarryStates(oldest);
-            return;
-        }
-
         if (_retainedBytes <= _options.RetainedBytesMax && !_supply.IsDiskFull)
             return;
         if (_askedFor == oldest.Number && oldest.LiveBytes * 2 <= oldest.Bytes)
         {
             foreach (ReplicaLog replica in _log.AllReplicas())
                 replica.RewriteEntriesIn(oldest);
-            CarryStates(oldest);
             return;
         }
 

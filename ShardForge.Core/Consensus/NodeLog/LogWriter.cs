@@ -12,6 +12,7 @@ namespace ShardForge.Consensus.NodeLog;
 [SuppressMessage("Design", "CA1001", Justification = "Its thread disposes what it owns when it ends.")]
 internal sealed partial class LogWriter
 {
+    private const int CachedCountMin = 64 * 1024;
     private readonly NodeLog _log;
     private readonly GroupCommit _queue;
     private readonly NodeLogOptions _options;
@@ -20,9 +21,10 @@ internal sealed partial class LogWriter
     private readonly List<LogSegment> _segments;                            // oldest first, the current one last
     private readonly Queue<LogEntry> _cached = [];                          // durable entries in memory, oldest first
     private readonly List<TaskCompletionSource> _due = [];
-    private readonly LogBatch _batch;
+    private readonly LogBatch _batch = new();
     private readonly Thread _thread;
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _cachedCountMax = CachedCountMin;
     private List<PendingRecord> _work = [], _rest = [];
     private LogSegment _current;
     private long _offset, _batchNumber;
@@ -43,7 +45,6 @@ internal sealed partial class LogWriter
         _hasEndFile = recovered.HasEndFile;
         _durablePosition = _current.StartPosition + _offset;
         _removedIds = recovered.RemovedIds;
-        _batch = new LogBatch(options.BatchBytesMax);
         _retainedBytes = RetainedNow();
         _supply = new LogSegmentSupply(store, options, recovered.Ready, queue.Wake);
         _thread = new Thread(Run) { Name = $"shardforge-log {options.NodeName}", IsBackground = true };
@@ -61,6 +62,9 @@ internal sealed partial class LogWriter
         : long.MaxValue;
 
     public void Start() => _thread.Start();
+
+    // The segment was made under other settings, perhaps: it says how far behind a torn batch's start recovery looks.
+    private int BatchBytesMax => Math.Min(_options.BatchBytesMax, _current.BatchBytesMax);
 
     private void Run()
     {
@@ -119,7 +123,7 @@ internal sealed partial class LogWriter
             return;
         }
 
-        _batch.Begin(_current, _offset, _durable);
+        _batch.Begin(_current, _offset, _durable, BatchBytesMax);
         bool segmentIsFull = PlaceAll();
         if (!_batch.IsEmpty)
         {
@@ -139,8 +143,9 @@ internal sealed partial class LogWriter
     private bool PlaceAll()
     {
         _batchNumber++;
-        int fragmentBytes = (int)Math.Min(_options.FragmentBytes, _current.Bytes / 4), largeBytes = _options.LargeBytesPerBatch;
-        bool endsInSegment = _current.Bytes - _offset <= _options.BatchBytesMax, segmentIsFull = false;
+        // A record that is not cut fits into every empty segment, and into a batch.
+        int fragmentBytes = (int)Math.Min(_options.FragmentBytes, Math.Min(_current.Bytes, BatchBytesMax) / 4), largeBytes = _options.LargeBytesPerBatch;
+        bool endsInSegment = _current.Bytes - _offset <= BatchBytesMax, segmentIsFull = false;
         long reserved = _supply.IsDiskFull && _supply.ReadyBytes == 0 ? ReserveOf(_current) / 4 : 0;
         for (int i = 0; i < _work.Count; i++)
         {
@@ -153,7 +158,7 @@ internal sealed partial class LogWriter
             }
 
             // With a full disk, what is left is for votes and for the marks that free segments (R34).
-            bool mayPlace = reserved == 0 || record.Kind != LogRecordKind.Entry || _batch.RoomBytes - record.BodyBytes > reserved;
+            bool mayPlace = reserved == 0 || record.Kind != LogRecordKind.Entry || _batch.SegmentRoomBytes - record.BodyBytes > reserved;
             if (mayPlace && record.BodyBytes <= fragmentBytes && record.FragmentedBytes == 0)
             {
                 if (_batch.TryPlace(record))
@@ -225,6 +230,15 @@ internal sealed partial class LogWriter
             _cached.Dequeue();
             entry.Owner.Evict(entry);
         }
+
+        // Behind an entry that stays, dropped ones would pile up.
+        if (_cached.Count < _cachedCountMax)
+            return;
+        LogEntry[] kept = [.. _cached.Where(static entry => !entry.IsDropped)];
+        _cached.Clear();
+        foreach (LogEntry entry in kept)
+            _cached.Enqueue(entry);
+        _cachedCountMax = Math.Max(CachedCountMin, 2 * kept.Length);
     }
 
     // R29: a batch of nothing but a promise covers the batch before it, which no later one would while the log is idle.
@@ -233,7 +247,7 @@ internal sealed partial class LogWriter
         _owesPromise = false;
         if (_current.Bytes - _offset < LogFormat.BlockBytes && !TryRoll())
             return;
-        _batch.Begin(_current, _offset, _durable);
+        _batch.Begin(_current, _offset, _durable, BatchBytesMax);
         WriteAndFlush();
     }
 

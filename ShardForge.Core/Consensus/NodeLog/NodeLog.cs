@@ -20,7 +20,7 @@ internal sealed class NodeLog : INodeLog
     public const int DescriptorBytesMax = 64 * 1024;
 
     private readonly Lock _gate = new();
-    private readonly Dictionary<ReplicaId, ReplicaLog> _replicas = [];      // removed ones too, until the end of this run
+    private readonly Dictionary<ReplicaId, ReplicaLog> _replicas = [];      // removed ones too, until that is durable
     private readonly HashSet<ReplicaId> _removedBefore = [];
     private readonly GroupCommit _queue = new();
     private readonly LogWriter _writer;
@@ -63,7 +63,7 @@ internal sealed class NodeLog : INodeLog
     /// Whether commands are admitted (R34): false while the disk is full and only the reserve is left, which is for votes, configurations and what frees
     /// segments. Appends of commands then throw <see cref="OverloadedException"/>.
     /// </summary>
-    public bool HasRoom => _writer.RoomBytes > _writer.CommandReserveBytes;
+    public bool HasRoom => _writer.RoomBytes > 2 * _writer.CommandReserveBytes;   // before an append is refused
 
     public Exception? Failure => _queue.Failure;
 
@@ -138,7 +138,15 @@ internal sealed class NodeLog : INodeLog
 
     public ReadOnlyMemory<byte> GetDescriptor(ReplicaId replica) => Find(replica).Descriptor;
 
-    public ValueTask RemoveReplicaAsync(ReplicaId replica, CancellationToken cancellationToken = default) => Find(replica).RemoveAsync(cancellationToken);
+    public async ValueTask RemoveReplicaAsync(ReplicaId replica, CancellationToken cancellationToken = default)
+    {
+        await Find(replica).RemoveAsync(cancellationToken).ConfigureAwait(false);
+        lock (_gate)
+        {
+            _replicas.Remove(replica);
+            _removedBefore.Add(replica);
+        }
+    }
 
     /// <summary>Writes what waits, tells the end of the log in its file, closes. Waits for the log thread.</summary>
     public async ValueTask DisposeAsync()
@@ -167,7 +175,7 @@ internal sealed class NodeLog : INodeLog
         Failed?.Invoke(failure);
     }
 
-    public void Send(in PendingRecord record, bool isOwn = false) => _queue.Add(record, isOwn);
+    public void Send(ReadOnlySpan<PendingRecord> records, bool isOwn = false) => _queue.Add(records, isOwn);
 
     /// <summary>R34: refuses what would use the reserve of a full disk.</summary>
     public void CheckRoom(LogRecordKind kind, long bytes)
@@ -212,6 +220,9 @@ internal sealed class NodeLog : INodeLog
         foreach (ReplicaLog replica in AllReplicas())
             replica.TakeWaiters(waiters);
         foreach (TaskCompletionSource waiter in waiters)
+        {
             waiter.TrySetException(failure);
+            _ = waiter.Task.Exception;                                      // seen, also where a cancelled caller does not look any more
+        }
     }
 }

@@ -1,6 +1,3 @@
-using Microsoft.Extensions.Logging;
-using Microsoft.Extensions.Logging.Abstractions;
-
 namespace ShardForge.Consensus.NodeLog;
 
 /// <summary>Settings of a node log. Sizes of segments are stored in them, so all may change from one open to the next.</summary>
@@ -54,10 +51,19 @@ internal sealed record NodeLogOptions
     /// <summary>Id of a fresh log; null: a random one. Part of every checksum.</summary>
     public Guid? NewLogId { get; init; }
 
-    public ILogger Logger { get; init; } = NullLogger.Instance;
 
     /// <summary>Least size of a segment: header, and room for a few blocks.</summary>
     public const int SegmentBytesMin = 16 * LogFormat.BlockBytes;
+
+    /// <summary>For a node without a data directory: what the log retains is memory.</summary>
+    public static NodeLogOptions InMemory { get; } = new()
+    {
+        SegmentBytes = 4 * 1024 * 1024,
+        FirstSegmentBytes = 1024 * 1024,
+        RetainedBytesMax = 32 * 1024 * 1024,
+        CacheBytesMax = 8 * 1024 * 1024,
+        IdleDelay = Timeout.InfiniteTimeSpan,
+    };
 
     public NodeLogOptions Validated()
     {

@@ -137,14 +137,15 @@ internal sealed partial class ReplicaLog
             {
                 if (entry.IsDropped)
                     continue;
-                _log.Send(new PendingRecord
+                PendingRecord record = new()
                 {
                     Owner = this,
                     Kind = LogRecordKind.RewrittenEntry,
                     Ticket = _lastTicket + 1,
                     Entry = entry,
                     Body = LogBody.Entry(entry.Index, entry.Term, entry.Kind, payload.Span),
-                }, isOwn: true);
+                };
+                _log.Send(new ReadOnlySpan<PendingRecord>(in record), isOwn: true);
                 _lastTicket++;
             }
         }

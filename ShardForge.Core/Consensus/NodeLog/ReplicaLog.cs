@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace ShardForge.Consensus.NodeLog;
 
 /// <summary>One replica's part of the node log, in memory: decides what a call changes, and sends records for it.</summary>
@@ -13,6 +15,7 @@ internal sealed partial class ReplicaLog : IReplicaLog
     private readonly NodeLog _log;
     private readonly PriorityQueue<TaskCompletionSource, long> _waiters = new();
     private readonly LogEntryQueue _entries = new();                        // [compacted + 1, last]
+    private readonly List<PendingRecord> _outgoing = [];                    // empty between calls
     private readonly List<LogEntry> _configurations = [];                   // configuration entries among them, with cached payloads
     private Term _term;                                                     // of the last hard state sent, durable or not
     private ReplicaId _votedFor;
@@ -156,7 +159,9 @@ internal sealed partial class ReplicaLog : IReplicaLog
                 return false;
             _log.CheckRoom(kind == RaftEntryKind.Command ? LogRecordKind.Entry : LogRecordKind.HardState, payload.Length);
             index = new(_lastIndex + 1);
-            AppendLocked(index.Value, term, kind, payload);
+            _outgoing.Clear();
+            PrepareEntry(index.Value, term, kind, payload, _lastTicket + 1);
+            SendOutgoingLocked();
             return true;
         }
     }
@@ -178,17 +183,18 @@ internal sealed partial class ReplicaLog : IReplicaLog
                     continue;
                 if (index > _lastIndex)
                     break;
-                if (TermAtLocked(index) == entries.Span[at].Term)
-                    continue;
-                _log.CheckRoom(LogRecordKind.Entry, PayloadBytes(entries.Span[at..]));
-                TruncateLocked(index - 1);
-                break;
+                if (TermAtLocked(index) != entries.Span[at].Term)
+                    break;
             }
 
             // At or below what is committed or compacted, and yet beyond our end: the caller believes in entries that we do not have.
             Invariant.Require(first.Value + at <= _lastIndex + 1);
             if (at < count)
-                AppendCopiesLocked(first.Value + at, entries.Span[at..]);
+            {
+                _log.CheckRoom(LogRecordKind.Entry, PayloadBytes(entries.Span[at..]));
+                ReplaceTailLocked(first.Value + at, entries.Span[at..]);
+            }
+
             long last = Math.Min(first.Value + count - 1, _lastIndex);
             return WaitLocked(TicketOfLocked(last), cancellationToken);
         }
@@ -214,8 +220,9 @@ internal sealed partial class ReplicaLog : IReplicaLog
             Invariant.Require(index.Value <= _durableIndex);
             Term term = TermAtLocked(index.Value)!.Value;
             ReadOnlyMemory<byte> configuration = ConfigurationAtLocked(index.Value);
-            List<LogEntry> released = TakeFirstLocked(index.Value);
+            List<LogEntry> released = FirstLocked(index.Value);
             SendLocked(LogRecordKind.CompactionMark, LogBody.CompactionMark(index, term, configuration.Span), released);
+            DropFirstLocked(released.Count);
             _compactedTerm = term;
             _compactedConfiguration = configuration;
             Volatile.Write(ref _compactedIndex, index.Value);
@@ -233,8 +240,10 @@ internal sealed partial class ReplicaLog : IReplicaLog
             _log.CheckRoom(LogRecordKind.Generation, configuration.Length);
             bool keepsTail = index.Value <= _lastIndex && TermAtLocked(index.Value) == term;
             byte[] copy = configuration.ToArray();
-            List<LogEntry> released = TakeFirstLocked(keepsTail ? index.Value : _lastIndex);
-            long ticket = SendLocked(LogRecordKind.Generation, LogBody.Generation(index, term, generation, keepsTail, copy), released, generation);
+            List<LogEntry> released = FirstLocked(keepsTail ? index.Value : _lastIndex);
+            long ticket = SendLocked(LogRecordKind.Generation, LogBody.Generation(index, term, generation, keepsTail, copy), released);
+            DropFirstLocked(released.Count);
+            _sentGeneration = generation;
             _compactedTerm = term;
             _compactedConfiguration = copy;
             Volatile.Write(ref _compactedIndex, index.Value);
@@ -262,7 +271,9 @@ internal sealed partial class ReplicaLog : IReplicaLog
         lock (_gate)
         {
             CheckUsableLocked();
-            long ticket = SendLocked(LogRecordKind.ReplicaRemoved, [], TakeFirstLocked(_lastIndex));
+            List<LogEntry> released = FirstLocked(_lastIndex);
+            long ticket = SendLocked(LogRecordKind.ReplicaRemoved, [], released);
+            DropFirstLocked(released.Count);
             Volatile.Write(ref _compactedIndex, _lastIndex);
             _isRemoved = true;
             return WaitLocked(ticket, cancellationToken);
@@ -303,11 +314,22 @@ internal sealed partial class ReplicaLog : IReplicaLog
         return _compactedConfiguration;
     }
 
-    private void AppendCopiesLocked(long first, ReadOnlySpan<ReplicaLogEntry> entries)
+    // All records of one call are handed over together, so that they share a flush; memory follows once they were taken.
+    private void ReplaceTailLocked(long first, ReadOnlySpan<ReplicaLogEntry> entries)
     {
-        long bytes = PayloadBytes(entries);
-        _log.CheckRoom(LogRecordKind.Entry, bytes);
+        List<LogEntry> released = [];
+        long ticket = _lastTicket;
+        _outgoing.Clear();                                                  // a call that broke an invariant may have left some
+        if (first <= _lastIndex)
+        {
+            Invariant.Require(first > _compactedIndex);
+            for (long index = first; index <= _lastIndex; index++)
+                released.Add(_entries[index - _compactedIndex - 1]);
+            _outgoing.Add(new PendingRecord { Owner = this, Kind = LogRecordKind.Truncation, Ticket = ++ticket, Body = LogBody.Truncation(new(first - 1)), Released = released });
+        }
+
         // One array for all of them where that is not large: they come, are read and go together.
+        long bytes = PayloadBytes(entries);
         byte[]? shared = bytes <= 64 * 1024 ? new byte[bytes] : null;
         int at = 0;
         for (int i = 0; i < entries.Length; i++)
@@ -316,53 +338,75 @@ internal sealed partial class ReplicaLog : IReplicaLog
             Memory<byte> copy = shared is null ? new byte[payload.Length] : shared.AsMemory(at, payload.Length);
             payload.CopyTo(copy);
             at += payload.Length;
-            AppendLocked(first + i, entries[i].Term, entries[i].Kind, copy);
+            PrepareEntry(first + i, entries[i].Term, entries[i].Kind, copy, ++ticket);
+        }
+
+        SendOutgoingLocked();
+    }
+
+    private void PrepareEntry(long index, Term term, RaftEntryKind kind, ReadOnlyMemory<byte> payload, long ticket)
+    {
+        Invariant.Require(term <= _term);
+        LogEntry entry = new(this, new(index), term, kind, payload.Length) { Ticket = ticket };
+        entry.Cache(payload);
+        _outgoing.Add(new PendingRecord { Owner = this, Kind = LogRecordKind.Entry, Ticket = ticket, Entry = entry });
+    }
+
+    private void SendOutgoingLocked()
+    {
+        try
+        {
+            _log.Send(CollectionsMarshal.AsSpan(_outgoing));
+            _lastTicket += _outgoing.Count;
+            foreach (PendingRecord record in _outgoing)
+            {
+                if (record.Kind == LogRecordKind.Truncation)
+                    DropLastLocked(record.Released!.Count);
+                else
+                    AddLocked(record.Entry!);
+            }
+        }
+        finally
+        {
+            _outgoing.Clear();
         }
     }
 
-    private void AppendLocked(long index, Term term, RaftEntryKind kind, ReadOnlyMemory<byte> payload)
+    private void AddLocked(LogEntry entry)
     {
-        Invariant.Require(term <= _term);
-        Invariant.Check(index == _lastIndex + 1);
-        Invariant.Check(TermAtLocked(_lastIndex) is not { } before || before <= term);
-        LogEntry entry = new(this, new(index), term, kind, payload.Length) { Ticket = _lastTicket + 1 };
-        entry.Cache(payload);
-        _log.Send(new PendingRecord { Owner = this, Kind = LogRecordKind.Entry, Ticket = entry.Ticket, Entry = entry });
-        _lastTicket++;
-        _log.AddCachedBytes(payload.Length);
+        Invariant.Check(entry.Index.Value == _lastIndex + 1);
+        Invariant.Check(TermAtLocked(_lastIndex) is not { } before || before <= entry.Term);
+        _log.AddCachedBytes(entry.PayloadBytes);
         _entries.Add(entry);
-        if (kind == RaftEntryKind.Configuration)
+        if (entry.Kind == RaftEntryKind.Configuration)
             _configurations.Add(entry);
-        Volatile.Write(ref _lastIndex, index);
+        Volatile.Write(ref _lastIndex, entry.Index.Value);
     }
 
-    private void TruncateLocked(long lastKept)
+    private void DropLastLocked(int count)
     {
-        Invariant.Require(lastKept >= _compactedIndex);
-        List<LogEntry> released = [];
-        while (_lastIndex - released.Count > lastKept)
-            released.Add(_entries[_entries.Count - 1 - released.Count]);
-        SendLocked(LogRecordKind.Truncation, LogBody.Truncation(new(lastKept)), released);
+        long lastKept = _lastIndex - count;
         Volatile.Write(ref _durableIndex, Math.Min(_durableIndex, lastKept));
         Volatile.Write(ref _lastIndex, lastKept);
-        foreach (LogEntry entry in released)
+        for (int i = 0; i < count; i++)
             DropLocked(_entries.RemoveLast());
         _configurations.RemoveAll(static entry => entry.IsDropped);
     }
 
-    // Takes the entries up to an index out of memory; they are released once the record that says so is durable.
-    private List<LogEntry> TakeFirstLocked(long last)
+    // Entries up to an index: they are dropped from memory now, and released once the record that says so is durable.
+    private List<LogEntry> FirstLocked(long last)
     {
-        List<LogEntry> taken = [];
-        while (_entries.Count > 0 && _entries[0].Index.Value <= last)
-        {
-            LogEntry entry = _entries.RemoveFirst();
-            DropLocked(entry);
-            taken.Add(entry);
-        }
+        List<LogEntry> first = [];
+        while (first.Count < _entries.Count && _entries[first.Count].Index.Value <= last)
+            first.Add(_entries[first.Count]);
+        return first;
+    }
 
+    private void DropFirstLocked(int count)
+    {
+        for (int i = 0; i < count; i++)
+            DropLocked(_entries.RemoveFirst());
         _configurations.RemoveAll(static entry => entry.IsDropped);
-        return taken;
     }
 
     private void DropLocked(LogEntry entry)
@@ -373,11 +417,10 @@ internal sealed partial class ReplicaLog : IReplicaLog
             _log.AddCachedBytes(-entry.Evict());
     }
 
-    private long SendLocked(LogRecordKind kind, byte[] body, IReadOnlyList<LogEntry>? released = null, long generation = 0, bool isOwn = false)
+    private long SendLocked(LogRecordKind kind, byte[] body, IReadOnlyList<LogEntry>? released = null, bool isOwn = false)
     {
-        _log.Send(new PendingRecord { Owner = this, Kind = kind, Ticket = _lastTicket + 1, Body = body, Released = released }, isOwn);
-        if (generation > 0)
-            _sentGeneration = generation;
+        PendingRecord record = new() { Owner = this, Kind = kind, Ticket = _lastTicket + 1, Body = body, Released = released };
+        _log.Send(new ReadOnlySpan<PendingRecord>(in record), isOwn);
         return ++_lastTicket;
     }
 
