@@ -57,9 +57,9 @@ internal sealed partial class DotNextRaftGroup
             Stop(error);
             return RaftMessage.Answer(header.Kind, RaftAnswerCode.Stopped, default);
         }
-        catch (Exception error) when (error is OperationCanceledException or ObjectDisposedException or IOException or UnreachableException)
+        catch (Exception error) when (error is OperationCanceledException or ObjectDisposedException or IOException or UnreachableException or OverloadedException)
         {
-            // Closing; or the log failed, which has stopped the replica already; or the link is gone.
+            // Closing; or the log failed, which has stopped the replica already; or its disk is full; or the link is gone.
             return RaftMessage.Answer(header.Kind, RaftAnswerCode.Stopped, default);
         }
     }

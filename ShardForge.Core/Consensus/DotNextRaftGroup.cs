@@ -124,6 +124,10 @@ internal sealed partial class DotNextRaftGroup : IRaftGroup, IRaftLogOwner
             if (!_log.Log.TryAppend(term, RaftEntryKind.Command, entry, out index))
                 return false;
         }
+        catch (OverloadedException)
+        {
+            return false;           // the disk is full; it passes
+        }
         catch (Exception error)
         {
             OnLogFailed(error);

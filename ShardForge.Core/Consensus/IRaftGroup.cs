@@ -27,7 +27,7 @@ internal interface IRaftGroup : IAsyncDisposable
     /// Appends an entry if this replica leads in exactly <paramref name="term"/> (R11), and starts its replication. Never blocks on
     /// the disk; does not wait for durability. The bytes are kept: leave them unchanged for ever.
     /// </summary>
-    /// <returns>False: not appended, and it never will be.</returns>
+    /// <returns>False: not appended, and it never will be: another term, not the leader, handing over, stopped, or the log's disk is full (R34).</returns>
     bool TryPropose(Term term, ReadOnlyMemory<byte> entry, out LogIndex index);
 
     /// <summary>

@@ -101,10 +101,10 @@ internal sealed class RaftLog : WriteAheadLog, IPersistentState
             _owner.OnNoOpAppended(term, index);
             return new(index.Value);
         }
-        catch (Exception error) when (error is not OperationCanceledException)
+        catch (Exception error) when (IsFatal(error))
         {
             _owner.OnLogFailed(error);
-            return ValueTask.FromException<long>(error);
+            throw;
         }
     }
 
@@ -124,7 +124,7 @@ internal sealed class RaftLog : WriteAheadLog, IPersistentState
             Invariant.Require(at == count);
             await _log.AppendAsync(new LogIndex(startIndex), batch.AsMemory(0, count), skipCommitted ? Committed : default, token).ConfigureAwait(false);
         }
-        catch (Exception error) when (error is not OperationCanceledException)
+        catch (Exception error) when (IsFatal(error))
         {
             _owner.OnLogFailed(error);
             throw;
@@ -144,7 +144,7 @@ internal sealed class RaftLog : WriteAheadLog, IPersistentState
             // Not cancelled: once begun, memory and disk must agree on which generation counts.
             await _log.ResetToSnapshotAsync(snapshot.Index, snapshot.Term, snapshot.Configuration, snapshot.Generation, CancellationToken.None).ConfigureAwait(false);
         }
-        catch (Exception error)
+        catch (Exception error) when (IsFatal(error))
         {
             _owner.OnLogFailed(error);
             throw;
@@ -187,7 +187,7 @@ internal sealed class RaftLog : WriteAheadLog, IPersistentState
         {
             await durable.ConfigureAwait(false);
         }
-        catch (Exception error) when (error is not OperationCanceledException)
+        catch (Exception error) when (IsFatal(error))
         {
             _owner.OnLogFailed(error);
             throw;
@@ -241,12 +241,15 @@ internal sealed class RaftLog : WriteAheadLog, IPersistentState
             // Not cancelled: what the caller does next depends on what is on disk, and the wait is one flush long.
             await _log.SetHardStateAsync(term, votedFor, CancellationToken.None).ConfigureAwait(false);
         }
-        catch (Exception error)
+        catch (Exception error) when (IsFatal(error))
         {
             _owner.OnLogFailed(error);
             throw;
         }
     }
+
+    /// <summary>A full disk is not: it is refused, nothing was written, and it passes (R34).</summary>
+    private static bool IsFatal(Exception error) => error is not (OperationCanceledException or OverloadedException);
 }
 
 /// <summary>What the log adapter tells the group it belongs to. Nothing here may block: it comes under the library's locks.</summary>
