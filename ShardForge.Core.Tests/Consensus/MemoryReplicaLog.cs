@@ -49,7 +49,10 @@ internal sealed class MemoryReplicaLog : IReplicaLog
 
     public Exception? Failure { get; private set; }
 
-    /// <summary>Highest term and index that a vote or an append ever changed without waiting for the disk; for tests.</summary>
+    /// <summary>Set: thrown instead of writing a term or a vote.</summary>
+    public Exception? RefuseHardState { get; set; }
+
+    /// <summary>How often term or vote were written.</summary>
     public int HardStateWrites { get; private set; }
 
     public Term? TermAt(LogIndex index)
@@ -101,6 +104,8 @@ internal sealed class MemoryReplicaLog : IReplicaLog
         lock (_gate)
         {
             ThrowIfFailed();
+            if (RefuseHardState is { } refusal)
+                throw refusal;
             Invariant.Require(term >= _state.Term);
             Invariant.Require(term > _state.Term || _state.VotedFor.IsNone || _state.VotedFor == votedFor);
             HardStateWrites++;

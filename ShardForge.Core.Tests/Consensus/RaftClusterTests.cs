@@ -229,6 +229,26 @@ internal sealed class RaftClusterTests
     }
 
     [Test]
+    public async Task A_replica_that_the_library_gave_up_is_found_and_says_why()
+    {
+        // An error while a candidate raises its term leaves it in a state that votes, never stands, and has no event.
+        await using DotNextHarness group = await DotNextHarness.CreateAsync(3, preferredLeader: 0);
+        int leader = await group.WaitForLeaderAsync();
+        int dead = (leader + 1) % 3;
+        group.Log(dead).RefuseHardState = new OverloadedException("the disk is full to the last byte");
+        await group.KillAsync(leader);
+        group.Hub.Before = (from, _, message) => from != DotNextHarness.NodeOf(dead) && RaftMessage.TryReadHeader(message.Span, out RaftHeader header) && header.Kind is RaftMessageKind.PreVote
+            ? ValueTask.FromException(new IOException("only one may stand"))
+            : default;
+        await group.WaitUntilAsync(() => group.Group(dead).Status.Role == RaftRole.Stopped, "the dead replica to be found");
+        Assert.That(group.Group(dead).Status.Fault, Is.Not.Null);
+        group.Hub.Before = null;
+        await group.RestartAsync(leader);
+        LogIndex last = await group.WriteAsync("goes on");
+        await group.WaitForAppliedAsync(last, leader, 3 - leader - dead);
+    }
+
+    [Test]
     public async Task A_state_machine_that_fails_stops_its_replica_only()
     {
         await using DotNextHarness group = await DotNextHarness.CreateAsync(3, preferredLeader: 0);

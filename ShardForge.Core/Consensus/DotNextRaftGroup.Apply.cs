@@ -61,7 +61,7 @@ internal sealed partial class DotNextRaftGroup
                 if (Interlocked.Exchange(ref _recordedSnapshot, null) is { } snapshot)
                     await OpenSnapshotAsync(snapshot, stopping).ConfigureAwait(false);
                 else if (!await TryWriteCopyAsync(stopping).ConfigureAwait(false) && !await TryApplyBatchAsync(stopping).ConfigureAwait(false))
-                    await _applySignal.Reader.ReadAsync(stopping).ConfigureAwait(false);
+                    await _applySignal.Reader.ReadAsync(CancellationToken.None).ConfigureAwait(false);      // closing signals too: cheaper than an exception per group
             }
         }
         catch (OperationCanceledException) when (stopping.IsCancellationRequested)

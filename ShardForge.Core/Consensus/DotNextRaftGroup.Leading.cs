@@ -20,7 +20,7 @@ internal sealed partial class DotNextRaftGroup
     private (Term Term, LogIndex Index) _noOp;
     private ElectionRound? _electionRound;
     private Task _takingOver = Task.CompletedTask;
-    private int _settledElectionTimeout;        // not 0: a campaign is on, and this is the timeout to go back to
+    private int _settledElectionTimeout;        // not 0: another one is set for a while, and this is what to go back to
     private long _campaignUntil;
 
     public bool HasLease(Term term) =>
@@ -194,6 +194,18 @@ internal sealed partial class DotNextRaftGroup
         PublishStatus();
     }
 
+    /// <summary>A new replica that is not the preferred leader lets that one come first, also where nodes open slowly. Over with the first leader it hears.</summary>
+    private void HoldBack()
+    {
+        if (!RaftCore.CanSteer)
+            return;
+        lock (_gate)
+        {
+            _settledElectionTimeout = _core.ElectionTimeoutMilliseconds;
+            _core.ElectionTimeoutMilliseconds = _settledElectionTimeout + (2 * (int)_options.ElectionTimeoutUpper.TotalMilliseconds);
+        }
+    }
+
     /// <summary>Stands for election as soon as possible, again and again for a while, until somebody leads.</summary>
     private void BeginCampaign()
     {
@@ -229,9 +241,11 @@ internal sealed partial class DotNextRaftGroup
     private RaftPeer? PickHeir(RaftLeadership leadership, ReplicaId? target)
     {
         RaftPeer? best = null;
+        long recently = Stopwatch.GetTimestamp() - (long)(_options.ElectionTimeoutLower.TotalSeconds * Stopwatch.Frequency);
         foreach (RaftPeer peer in _peers)
         {
-            if (peer.IsRemote && (target is null || peer.Member.Replica == target) && (best is null || leadership.Matched(peer.Ordinal) > leadership.Matched(best.Ordinal)))
+            bool isCandidate = target is null ? peer.IsRemote && leadership.AnsweredSend(peer.Ordinal) > recently : peer.IsRemote && peer.Member.Replica == target;
+            if (isCandidate && (best is null || leadership.Matched(peer.Ordinal) > leadership.Matched(best.Ordinal)))
                 best = peer;
         }
 
@@ -241,14 +255,11 @@ internal sealed partial class DotNextRaftGroup
     private async Task SendHandOverAsync(Term term, RaftPeer heir, CancellationToken cancellationToken)
     {
         ForgetLeader(term);
-        foreach (RaftPeer peer in _peers)
-        {
-            if (peer.IsRemote && peer != heir)
-                await SendHandOverAsync(peer, term, heir.Member.Replica, cancellationToken).ConfigureAwait(false);
-        }
-
-        // The heir last: by then the others are free to vote for it.
+        // The heir last, when the others are free to vote for it; but it does not wait long for one that may be down.
+        Task others = Task.WhenAll(_peers.Where(peer => peer.IsRemote && peer != heir).Select(peer => SendHandOverAsync(peer, term, heir.Member.Replica, cancellationToken)));
+        await others.WaitAsync(_options.ElectionTimeoutLower / 4, CancellationToken.None).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await SendHandOverAsync(heir, term, heir.Member.Replica, cancellationToken).ConfigureAwait(false);
+        await others.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
     }
 
     private async Task SendHandOverAsync(RaftPeer peer, Term term, ReplicaId heir, CancellationToken cancellationToken)

@@ -144,6 +144,7 @@ internal sealed partial class DotNextRaftGroup : IRaftGroup, IRaftLogOwner
             return;
         _node.Remove(this);
         await _stopping.CancelAsync().ConfigureAwait(false);
+        _applySignal.Writer.TryWrite(0);
         await _commitNotice.DisposeAsync().ConfigureAwait(false);
         await StopCoreAsync().ConfigureAwait(false);
         await _applying.ConfigureAwait(false);
@@ -218,8 +219,14 @@ internal sealed partial class DotNextRaftGroup : IRaftGroup, IRaftLogOwner
 
         _applying = ApplyLoopAsync();
         _node.Add(this);
-        if (_groupOptions is { IsNew: true, IsPreferredFirstLeader: true } && !IsAlone)
-            BeginCampaign();
+        if (_groupOptions.IsNew && !IsAlone)
+        {
+            if (_groupOptions.IsPreferredFirstLeader)
+                BeginCampaign();
+            else
+                HoldBack();
+        }
+
         _core.Follow();
         PublishStatus();
     }

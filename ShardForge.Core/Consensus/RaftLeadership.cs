@@ -40,6 +40,9 @@ internal sealed class RaftLeadership(Term term, LogIndex barrier, int remoteCoun
         }
     }
 
+    /// <summary>When the latest append left that a member answered; 0: none in this term.</summary>
+    public long AnsweredSend(int ordinal) => Volatile.Read(ref _answeredSends[ordinal]);
+
     /// <summary>A member has everything up to an index.</summary>
     public void SetMatched(int ordinal, LogIndex index) => Volatile.Write(ref _matched[ordinal], index.Value);
 

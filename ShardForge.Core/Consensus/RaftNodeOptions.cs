@@ -68,7 +68,8 @@ internal sealed record RaftGroupOptions
     public bool IsNew { get; init; }
 
     /// <summary>
-    /// Together with <see cref="IsNew"/>: stand for election at once, so that leaders are spread over the nodes at formation. For one replica of the group.
+    /// Together with <see cref="IsNew"/>: stand for election at once, so that leaders are spread over the nodes at formation. For one replica
+    /// of the group: the others, where new, wait two upper election timeouts longer than usual for it.
     /// </summary>
     public bool IsPreferredFirstLeader { get; init; }
 }
