@@ -1,3 +1,6 @@
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
+
 namespace ShardForge.Consensus.NodeLog;
 
 /// <summary>Settings of a node log. Sizes of segments are stored in them, so all may change from one open to the next.</summary>
@@ -51,6 +54,8 @@ internal sealed record NodeLogOptions
     /// <summary>Id of a fresh log; null: a random one. Part of every checksum.</summary>
     public Guid? NewLogId { get; init; }
 
+
+    public ILogger Logger { get; init; } = NullLogger.Instance;
 
     /// <summary>Least size of a segment: header, and room for a few blocks.</summary>
     public const int SegmentBytesMin = 16 * LogFormat.BlockBytes;
