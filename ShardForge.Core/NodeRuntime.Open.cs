@@ -83,12 +83,13 @@ internal sealed partial class NodeRuntime
         _directory.Log.Failed += error => _raft.FailAll(error);
         _directory.Log.CompactionWanted += OnCompactionWanted;
 
+        PeerShardLink shardLink = new(_network);
         Router = new Router(new RouterOptions
         {
             NodeId = Config.NodeId,
             Maps = this,
             Replicas = this,
-            Link = new PeerShardLink(_network),
+            Link = shardLink,
             TimeProvider = Config.TimeProvider,
             NextRandom = NextRandom,
         });
@@ -101,7 +102,7 @@ internal sealed partial class NodeRuntime
             ThrowIfDisposed = ThrowIfDisposed,
             StartCall = (limit, token) => new Deadline(limit < Config.OperationTimeout ? limit : Config.OperationTimeout, Config.TimeProvider, token, _stopping.Token),
         };
-        _network.Register(PeerService.Shard, new ShardService(this, Config.TimeProvider));
+        _network.Register(PeerService.Shard, new ShardService(Config.NodeId, this, shardLink, Config.TimeProvider));
         link.Serve(_metadata);
         _network.Start();
 

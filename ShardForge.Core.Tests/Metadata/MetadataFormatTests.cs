@@ -20,7 +20,7 @@ internal sealed class MetadataFormatTests
         ["register-node"] = static () => States.Register("n4", 4, 300, 2).Encode(),
         ["raise-level"] = static () => new RaiseFeatureLevelCommand(2).Encode(),
         ["remove-node"] = static () => new RemoveNodeCommand("n4").Encode(),
-        ["timestamps-request"] = static () => new TimestampsRequest(17, new Timestamp(5)).Encode(),
+        ["timestamps-request"] = static () => new TimestampsRequest(17, new Timestamp(5), true).Encode(),
         ["state-request"] = static () => new StateRequest(9, TimeSpan.FromSeconds(2)).Encode(),
         ["propose-request"] = static () => new ProposeRequest(new RemoveNodeCommand("n4")).Encode(),
         ["timestamps-answer"] = static () => new TimestampsAnswer(new Timestamp(77)).Encode(),

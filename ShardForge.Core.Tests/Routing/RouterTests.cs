@@ -1,3 +1,4 @@
+using Microsoft.Extensions.Time.Testing;
 using ShardForge.Common;
 using ShardForge.Consensus;
 using ShardForge.Replication;
@@ -134,7 +135,7 @@ public sealed class RouterTests
     [Test]
     public async Task A_node_that_does_not_answer_is_asked_last()
     {
-        FakeCluster cluster = new();
+        FakeCluster cluster = new() { Time = new FakeTimeProvider() };    // the pause does not end by itself
         cluster.OnSend = (node, _) => node == "n2" ? throw new ShardLinkException("down", mayHaveLeft: false) : node == "n3" ? FakeCluster.Ok() : FakeCluster.NotLeader(null);
         await cluster.PutAsync();
         cluster.Forget();
@@ -170,6 +171,8 @@ public sealed class RouterTests
 
         public CancellationToken Token { get; init; }
 
+        public TimeProvider Time { get; init; } = TimeProvider.System;
+
         public Func<string, ShardRequest, ShardResponse> OnSend { get; set; } = static (_, _) => Ok();
 
         public List<string> Asked { get; } = [];
@@ -192,13 +195,13 @@ public sealed class RouterTests
                 Shard = default, Epoch = default, Id = new OperationId(1, ++_id), KnownTimestamp = default,
                 Writes = [new KeyWrite(s_key, new byte[] { 1 })],
             };
-            using Deadline deadline = new(Limit, TimeProvider.System, Token);
+            using Deadline deadline = new(Limit, Time, Token);
             return await Router().WriteAsync(request, static (write, map) => map.Find(write.Writes[0].Key.Span), deadline);
         }
 
         public async Task<ShardResponse> GetAsync()
         {
-            using Deadline deadline = new(Limit, TimeProvider.System, Token);
+            using Deadline deadline = new(Limit, Time, Token);
             return await Router().ReadAsync(
                 new GetRequest { Shard = default, Epoch = default, Key = s_key }, static (get, map) => map.Find(get.Key.Span), deadline);
         }
@@ -213,7 +216,7 @@ public sealed class RouterTests
 
         public IShardReplica? Find(ShardId shard) => null;
 
-        public ValueTask<ShardResponse> SendAsync(string nodeId, ShardRequest request, TimeSpan timeout, CancellationToken cancellationToken)
+        public ValueTask<ShardResponse> SendAsync(string nodeId, ShardRequest request, bool mayRelay, TimeSpan timeout, CancellationToken cancellationToken)
         {
             cancellationToken.ThrowIfCancellationRequested();
             Asked.Add(nodeId);
@@ -224,7 +227,7 @@ public sealed class RouterTests
 
         private Router Router() => _router ??= new Router(new RouterOptions
         {
-            NodeId = "n1", Maps = this, Replicas = this, Link = this, TimeProvider = TimeProvider.System, NextRandom = static () => 0.5,
+            NodeId = "n1", Maps = this, Replicas = this, Link = this, TimeProvider = Time, NextRandom = static () => 0.5,
         });
     }
 }

@@ -42,7 +42,7 @@ internal abstract record MetadataMessage
         switch (this)
         {
             case TimestampsRequest request:
-                Request(RequestKind.Timestamps).Number(request.Count).Number(request.OldestOpenSnapshot.Value);
+                Request(RequestKind.Timestamps).Number(request.Count).Number(request.OldestOpenSnapshot.Value).Flag(request.IsForwarded);
                 break;
             case StateRequest request:
                 Request(RequestKind.State).Number(request.KnownVersion).Number((long)request.WaitMax.TotalMilliseconds);
@@ -91,7 +91,7 @@ internal abstract record MetadataMessage
         switch (kind)
         {
             case RequestKind.Timestamps:
-                request = new TimestampsRequest(reader.Int32(), new Timestamp(reader.Number()));
+                request = new TimestampsRequest(reader.Int32(), new Timestamp(reader.Number()), reader.Flag());
                 break;
             case RequestKind.State:
                 request = new StateRequest(reader.Number(), TimeSpan.FromMilliseconds(reader.Int32()));
@@ -133,7 +133,8 @@ internal abstract record MetadataMessage
 
 /// <param name="Count">How many are wanted, at least 1.</param>
 /// <param name="OldestOpenSnapshot">No snapshot below it is open on the asking node, or will be (R28).</param>
-internal sealed record TimestampsRequest(int Count, Timestamp OldestOpenSnapshot) : MetadataMessage;
+/// <param name="IsForwarded">A member that does not lead passed it on, since the asking node may not reach the leader itself; it is passed on once.</param>
+internal sealed record TimestampsRequest(int Count, Timestamp OldestOpenSnapshot, bool IsForwarded) : MetadataMessage;
 
 internal sealed record StateRequest(ulong KnownVersion, TimeSpan WaitMax) : MetadataMessage;
 

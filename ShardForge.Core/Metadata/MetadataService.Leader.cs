@@ -14,6 +14,11 @@ internal sealed partial class MetadataService
     private TaskCompletionSource _leaderNews = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private string? _leaderHint;
     private string? _avoid;
+
+    /// <summary>A member that answered for a leader which did not answer itself; asked first for a while.</summary>
+    private string? _relay;
+    private long _relaySince;
+    private static readonly TimeSpan s_relayTime = TimeSpan.FromSeconds(3);
     private int _rotation;
 
     /// <summary>Has a command applied by group 0, wherever its leader is; asks again until the token ends. Commands can be repeated without harm.</summary>
@@ -53,7 +58,7 @@ internal sealed partial class MetadataService
     {
         if (Replica is { } replica && replica.TryGetServingTerm(out Term _))
             return await NextHereAsync(replica, NodeId, count, oldestOpenSnapshot, cancellationToken).ConfigureAwait(false);
-        return await AskLeaderAsync(new TimestampsRequest(count, oldestOpenSnapshot), cancellationToken).ConfigureAwait(false) is TimestampsAnswer answer
+        return await AskLeaderAsync(new TimestampsRequest(count, oldestOpenSnapshot, IsForwarded: false), cancellationToken).ConfigureAwait(false) is TimestampsAnswer answer
             ? answer.First
             : null;
     }
@@ -112,12 +117,15 @@ internal sealed partial class MetadataService
             {
                 case TimestampsAnswer or AppliedAnswer:
                     _leaderHint = target;
+                    if (_relay is null && _replica?.LeaderNode is { } known && !string.Equals(known, target, StringComparison.Ordinal))
+                        (_relay, _relaySince) = (target, System.Diagnostics.Stopwatch.GetTimestamp());
                     break;
                 case NotLeaderAnswer { LeaderNode: { } leader } when !string.Equals(leader, target, StringComparison.Ordinal):
                     _leaderHint = leader;
                     break;
                 default:
                     _leaderHint = null;
+                    _relay = null;
                     _avoid = target;
                     break;
             }
@@ -188,6 +196,9 @@ internal sealed partial class MetadataService
         {
             string? avoid = _avoid;
             _avoid = null;
+            if (_relay is { } relay && System.Diagnostics.Stopwatch.GetElapsedTime(_relaySince) < s_relayTime)
+                return relay;
+            _relay = null;
             if (_replica?.LeaderNode is { } known && !IsSelfOr(avoid, known))
                 return known;
             if (_leaderHint is { } hint && !IsSelfOr(avoid, hint))

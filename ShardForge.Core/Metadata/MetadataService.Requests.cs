@@ -45,7 +45,16 @@ internal sealed partial class MetadataService
         if (Replica is not { } replica)
             return new NotLeaderAnswer(null);
         Timestamp? first = await NextHereAsync(replica, from, request.Count, request.OldestOpenSnapshot, cancellationToken).ConfigureAwait(false);
-        return first is { } timestamp ? new TimestampsAnswer(timestamp) : new NotLeaderAnswer(replica.LeaderNode);
+        if (first is { } timestamp)
+            return new TimestampsAnswer(timestamp);
+        // A link can be broken in one direction only: whoever asks here may not reach the leader, and this node may.
+        if (!request.IsForwarded && replica.LeaderNode is { } leader && !IsSelfOr(from, leader)
+            && await AskAsync(leader, request with { IsForwarded = true }, s_attemptTimeout / 2, cancellationToken).ConfigureAwait(false) is TimestampsAnswer answer)
+        {
+            return answer;
+        }
+
+        return new NotLeaderAnswer(replica.LeaderNode);
     }
 
     private async ValueTask<MetadataMessage> AnswerAsync(StateRequest request, CancellationToken cancellationToken)

@@ -28,7 +28,7 @@ internal sealed partial class Router
                 {
                     deadline.Token.ThrowIfCancellationRequested();
                     inFlight = true;
-                    response = await SendAsync(target, request with { Shard = route.Shard, Epoch = route.Epoch, IsRetry = inDoubt }, deadline).ConfigureAwait(false);
+                    response = await SendAsync(target, request with { Shard = route.Shard, Epoch = route.Epoch, IsRetry = inDoubt }, attempts, deadline).ConfigureAwait(false);
                     inFlight = false;
                 }
                 catch (ShardLinkException error)
@@ -36,7 +36,7 @@ internal sealed partial class Router
                     inFlight = false;
                     inDoubt |= error.MayHaveLeft;
                     _breaker.Failed(target);
-                    attempts.Failed(target, error.Message);
+                    attempts.Broken(target, error.Message);
                 }
                 catch (OverloadedException error)
                 {

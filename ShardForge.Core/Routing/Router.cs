@@ -88,14 +88,14 @@ internal sealed partial class Router(RouterOptions options)
                 {
                     response = first is { } started    // awaited once: it is null from then on
                         ? await started.ConfigureAwait(false)
-                        : await SendAsync(target, request with { Shard = route.Shard, Epoch = route.Epoch }, deadline).ConfigureAwait(false);
+                        : await SendAsync(target, request with { Shard = route.Shard, Epoch = route.Epoch }, attempts, deadline).ConfigureAwait(false);
                     first = null;
                 }
                 catch (ShardLinkException error)
                 {
                     first = null;
                     _breaker.Failed(target);
-                    attempts.Failed(target, error.Message);
+                    attempts.Broken(target, error.Message);
                 }
                 catch (ObjectDisposedException) when (first is not null)
                 {
@@ -139,7 +139,7 @@ internal sealed partial class Router(RouterOptions options)
         }
     }
 
-    private async ValueTask<ShardResponse> SendAsync(string target, ShardRequest request, Deadline deadline)
+    private async ValueTask<ShardResponse> SendAsync(string target, ShardRequest request, Attempts attempts, Deadline deadline)
     {
         deadline.Token.ThrowIfCancellationRequested();
         if (string.Equals(target, _options.NodeId, StringComparison.Ordinal))
@@ -157,7 +157,7 @@ internal sealed partial class Router(RouterOptions options)
         }
 
         TimeSpan limit = deadline.Remaining < _options.AttemptTimeout ? deadline.Remaining : _options.AttemptTimeout;
-        return await _options.Link.SendAsync(target, request, limit, deadline.Token).ConfigureAwait(false);
+        return await _options.Link.SendAsync(target, request, attempts.MetBrokenLink, limit, deadline.Token).ConfigureAwait(false);
     }
 
     private string ChooseTarget(ShardRoute route, Attempts attempts)
@@ -242,6 +242,9 @@ internal sealed partial class Router(RouterOptions options)
 
         public string LastWords { get; private set; } = "nothing was asked";
 
+        /// <summary>A node did not answer: others may reach it, so they are asked to pass the request on.</summary>
+        public bool MetBrokenLink { get; private set; }
+
         public bool WasTried(string node) => _triedThisCycle.Contains(node);
 
         public void Failed(string node, string reason)
@@ -251,6 +254,12 @@ internal sealed partial class Router(RouterOptions options)
             IsBusy = false;
             _triedThisCycle.Add(node);
             LastWords = $"{node}: {reason}";
+        }
+
+        public void Broken(string node, string reason)
+        {
+            Failed(node, reason);
+            MetBrokenLink = true;
         }
 
         public void Refused(string node, ShardResponse response, Router router, ShardRoute route)
