@@ -122,7 +122,6 @@ internal sealed partial class NodeRuntime
         {
             SegmentBytes = segmentBytes,
             FirstSegmentBytes = Math.Min(defaults.FirstSegmentBytes, segmentBytes),
-            Logger = _loggers.CreateLogger("ShardForge.Log"),
         });
     }
 
