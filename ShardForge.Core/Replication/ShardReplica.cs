@@ -182,22 +182,22 @@ internal sealed partial class ShardReplica : IShardReplica, IRaftStateMachine, I
         return request.Epoch == shape.Epoch && shape.Contains(key) ? null : _responses.WrongShard(shape.Epoch);
     }
 
-    [LoggerMessage(EventId = 3001, Level = LogLevel.Information, Message = "Shard {Shard} on {Node}: serves in term {Term}, from timestamp {Timestamp}")]
+    [LoggerMessage(EventId = 5001, Level = LogLevel.Information, Message = "Shard {Shard} on {Node}: serves in term {Term}, from timestamp {Timestamp}")]
     private static partial void LogServing(ILogger logger, ShardId shard, string node, Term term, Timestamp timestamp);
 
-    [LoggerMessage(EventId = 3002, Level = LogLevel.Information, Message = "Shard {Shard} on {Node}: lost leadership of term {Term} to {Leader} in term {NewTerm}")]
+    [LoggerMessage(EventId = 5002, Level = LogLevel.Information, Message = "Shard {Shard} on {Node}: lost leadership of term {Term} to {Leader} in term {NewTerm}")]
     private static partial void LogLost(ILogger logger, ShardId shard, string node, Term term, ReplicaId? leader, Term newTerm);
 
-    [LoggerMessage(EventId = 3003, Level = LogLevel.Error, Message = "Shard {Shard} on {Node}: the replica stopped")]
+    [LoggerMessage(EventId = 5003, Level = LogLevel.Error, Message = "Shard {Shard} on {Node}: the replica stopped")]
     private static partial void LogFault(ILogger logger, ShardId shard, string node, Exception fault);
 
-    [LoggerMessage(EventId = 3004, Level = LogLevel.Warning, Message = "Shard {Shard} on {Node}: the disk is full, apply waits at index {Index}")]
+    [LoggerMessage(EventId = 5004, Level = LogLevel.Warning, Message = "Shard {Shard} on {Node}: the disk is full, apply waits at index {Index}")]
     private static partial void LogStalled(ILogger logger, ShardId shard, string node, LogIndex index, Exception cause);
 
-    [LoggerMessage(EventId = 3005, Level = LogLevel.Information, Message = "Shard {Shard} on {Node}: the disk has room again, apply goes on at index {Index}")]
+    [LoggerMessage(EventId = 5005, Level = LogLevel.Information, Message = "Shard {Shard} on {Node}: the disk has room again, apply goes on at index {Index}")]
     private static partial void LogResumed(ILogger logger, ShardId shard, string node, LogIndex index);
 
-    [LoggerMessage(EventId = 3006, Level = LogLevel.Information, Message = "Shard {Shard} on {Node}: snapshot at index {Index} installed as generation {Generation}")]
+    [LoggerMessage(EventId = 5006, Level = LogLevel.Information, Message = "Shard {Shard} on {Node}: snapshot at index {Index} installed as generation {Generation}")]
     private static partial void LogInstalled(ILogger logger, ShardId shard, string node, LogIndex index, long generation);
 
     private static readonly RaftStatus s_detached = new() { Role = RaftRole.Follower, Term = default, Members = [] };
