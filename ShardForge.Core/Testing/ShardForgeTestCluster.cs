@@ -13,7 +13,7 @@ namespace ShardForge.Testing;
 /// node do nothing.</para>
 /// <para>A kill takes the node's files and links away at once, as the end of its process would: what the operating system had, stays; what was only in
 /// the process is gone. A power cut also takes, by seed, what was not flushed. Flushes do not reach the disk, since no power is really cut; that makes a test
-/// cluster faster than a real one.</para>
+/// cluster faster than a real one (<see cref="ShardForgeTestClusterOptions.FlushesReachDisk"/>).</para>
 /// </remarks>
 public sealed class ShardForgeTestCluster : IAsyncDisposable
 {
@@ -44,7 +44,7 @@ public sealed class ShardForgeTestCluster : IAsyncDisposable
         {
             string root = Path.Combine(_folder ?? Path.GetFullPath("/shardforge"), NameOf(i));
             IFileSystem inner = _folder is null ? new InMemoryFileSystem() : PhysicalFileSystem.Instance;
-            FaultyFileSystem files = new(inner, Path.Combine(_folder ?? Path.GetFullPath("/shardforge"), $"{NameOf(i)}.lost"), flushInner: false);
+            FaultyFileSystem files = new(inner, Path.Combine(_folder ?? Path.GetFullPath("/shardforge"), $"{NameOf(i)}.lost"), options.FlushesReachDisk);
             _nodes[i] = new TestNode(this, i, files, new ShardForgeConfig
             {
                 ClusterName = "test",

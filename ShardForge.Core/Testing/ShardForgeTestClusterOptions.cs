@@ -31,6 +31,12 @@ public sealed record ShardForgeTestClusterOptions
     /// <summary>True (default): real files, so that a restart finds its data. False: files in memory, which a restart finds as well, as long as the test cluster lives.</summary>
     public bool Durable { get; init; } = true;
 
+    /// <summary>
+    /// Whether a flush waits for the disk. Default false: no power is really cut in a test, and the played cut knows what was flushed without it. True: as
+    /// a real node, for measurements. Means something only where <see cref="Durable"/> is true.
+    /// </summary>
+    public bool FlushesReachDisk { get; init; }
+
     /// <summary>Default <see cref="StorageEngines.Lsm(LsmOptions)"/>. An engine with files of its own (SQLite) needs <see cref="Durable"/> to find its data after a restart.</summary>
     public IStorageEngineFactory StorageEngine { get; init; } = StorageEngines.Lsm();
 
