@@ -1,3 +1,10 @@
 using BenchmarkDotNet.Running;
+using ShardForge.Benchmarks.Startup;
 
-BenchmarkSwitcher.FromAssembly(typeof(Program).Assembly).Run(args);
+// `startup`: time to the first durable write and of a test cluster's start and end. Anything else: BenchmarkDotNet, e.g. `--filter *SingleNode*`.
+if (args is ["startup", ..])
+    return await StartupBenchmark.RunAsync();
+if (args is [FirstWriteProcess.Argument, string directory])
+    return await FirstWriteProcess.RunAsync(directory);
+BenchmarkSwitcher.FromAssembly(typeof(StartupBenchmark).Assembly).Run(args);
+return 0;
