@@ -1,6 +1,6 @@
 using System.Reflection;
 using System.Reflection.Emit;
-using System.Runtime.CompilerServices;
+using ShardForge.Tests.Docs;
 
 namespace ShardForge.Tests.Architecture;
 
@@ -115,16 +115,16 @@ public sealed class LayerTests
     private static readonly HashSet<string> s_rootTypes = RootFiles();
 
     /// <summary>Names of the types in the files of the root folder.</summary>
-    private static HashSet<string> RootFiles([CallerFilePath] string here = "")
+    private static HashSet<string> RootFiles()
     {
-        string root = Path.GetFullPath(Path.Combine(Path.GetDirectoryName(here)!, "..", "..", "ShardForge.Core"));
+        string root = Path.Combine(RepositoryFiles.Root, "ShardForge.Core");
         HashSet<string> names = new(StringComparer.Ordinal);
         foreach (string file in Directory.GetFiles(root, "*.cs"))
         {
             foreach (System.Text.RegularExpressions.Match match in System.Text.RegularExpressions.Regex.Matches(
-                File.ReadAllText(file), @"^(?:public|internal)[\w ]*? (?:class|record struct|record|struct|enum|interface) (\w+)", System.Text.RegularExpressions.RegexOptions.Multiline))
+                File.ReadAllText(file), @"^(public|internal)[\w ]*? (class|record struct|record|struct|enum|interface) (?<name>\w+)", System.Text.RegularExpressions.RegexOptions.Multiline | System.Text.RegularExpressions.RegexOptions.ExplicitCapture))
             {
-                names.Add(match.Groups[1].Value);
+                names.Add(match.Groups["name"].Value);
             }
         }
 

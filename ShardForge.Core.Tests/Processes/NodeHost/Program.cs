@@ -1,0 +1,17 @@
+using ShardForge;
+using ShardForge.Tests.Processes;
+
+// One node in a process of its own, driven over standard input, for tests that kill it. See NodeSession for the lines.
+try
+{
+    NodeArguments arguments = NodeArguments.Parse(args);
+    await using ShardForgeCluster node = await ShardForgeCluster.OpenAsync(arguments.ToConfig());
+    await using NodeSession session = new(node, Console.Out);
+    await session.RunAsync(Console.In);
+    return 0;
+}
+catch (Exception error) when (error is not OperationCanceledException)
+{
+    await Console.Error.WriteLineAsync(error.ToString());
+    return 1;
+}
