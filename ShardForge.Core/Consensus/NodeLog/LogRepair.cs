@@ -1,10 +1,12 @@
+using Microsoft.Extensions.Logging;
+
 namespace ShardForge.Consensus.NodeLog;
 
 /// <summary>Makes a recovered log safe to go on with, before its first append. A crash in the middle leaves a log that recovers to the same.</summary>
 /// <remarks>After a clean close there is nothing to do, and nothing is written.</remarks>
 internal static class LogRepair
 {
-    public static void Apply(LogRecovery recovered, LogSegmentStore store)
+    public static void Apply(LogRecovery recovered, LogSegmentStore store, ILogger logger)
     {
         if (!recovered.HasEndFile)
         {
@@ -14,7 +16,8 @@ internal static class LogRepair
                 current.File.Write(recovered.UnpromisedBytes, last.Offset);
 
             // R29: behind the end nothing of this life may come back. One batch was in flight, so it lies within the longest one.
-            Zero(current, recovered.End.Offset);
+            if (Zero(current, recovered.End.Offset) is > 0 and long bytes)
+                NodeLogMessages.CutOff(logger, store.Directory, bytes, recovered.End.Offset, current.Number);
             if (recovered.Ready is not null)
                 Zero(recovered.Ready, LogFormat.HeaderBytes);
             current.File.Flush();
@@ -26,11 +29,12 @@ internal static class LogRepair
         store.RemoveLeftovers();
     }
 
-    private static void Zero(LogSegment segment, long offset)
+    // Returns how many bytes were looked at and not all zero.
+    private static long Zero(LogSegment segment, long offset)
     {
         byte[] block = new byte[16 * LogFormat.BlockBytes];
         long end = Math.Min(segment.Bytes, offset + LogFormat.AlignUp(segment.BatchBytesMax));
-        bool wrote = false;
+        long zeroed = 0;
         for (; offset < end; offset += block.Length)
         {
             int bytes = (int)Math.Min(block.Length, end - offset);
@@ -39,10 +43,11 @@ internal static class LogRepair
                 continue;
             block.AsSpan().Clear();
             segment.File.Write(block.AsSpan(0, bytes), offset);
-            wrote = true;
+            zeroed += bytes;
         }
 
-        if (wrote)
+        if (zeroed > 0)
             segment.File.Flush();
+        return zeroed;
     }
 }

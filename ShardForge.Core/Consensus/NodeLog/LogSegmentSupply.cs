@@ -182,17 +182,29 @@ internal sealed class LogSegmentSupply : IDisposable
         try
         {
             LogSegment segment = _store.Create(wanted);
+            bool wasFull;
             lock (_gate)
             {
+                wasFull = _isDiskFull;
                 _ready = segment;
                 _wanted = null;
                 _isDiskFull = false;
             }
+
+            if (wasFull)
+                NodeLogMessages.HasRoomAgain(_options.Logger, _store.Directory);
         }
         catch (IOException error) when (DiskErrors.IsDiskFull(error))
         {
+            bool wasFull;
             lock (_gate)
+            {
+                wasFull = _isDiskFull;
                 _isDiskFull = true;
+            }
+
+            if (!wasFull)
+                NodeLogMessages.DiskIsFull(_options.Logger, _store.Directory);
         }
         catch (Exception error)
         {

@@ -44,6 +44,7 @@ internal sealed partial class LogWriter
             return;
         if (_askedFor == oldest.Number && oldest.LiveBytes * 2 <= oldest.Bytes)
         {
+            NodeLogMessages.Rewriting(_options.Logger, _store.Directory, oldest.LiveBytes, oldest.Number);
             foreach (ReplicaLog replica in _log.AllReplicas())
                 replica.RewriteEntriesIn(oldest);
             return;

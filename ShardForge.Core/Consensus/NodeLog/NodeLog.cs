@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using Microsoft.Extensions.Logging;
 using ShardForge.Common;
 
 namespace ShardForge.Consensus.NodeLog;
@@ -25,11 +26,13 @@ internal sealed class NodeLog : INodeLog
     private readonly GroupCommit _queue = new();
     private readonly LogWriter _writer;
     private readonly string _directory;
+    private readonly ILogger _logger;
     private long _cachedBytes;
 
     private NodeLog(LogSegmentStore store, NodeLogOptions options, LogRecovery recovered)
     {
         _directory = store.Directory;
+        _logger = options.Logger;
         System = new ReplicaLog(this, default, default, default);
         foreach (RecoveredReplica replica in recovered.Replicas)
             _replicas.Add(replica.Replica, new ReplicaLog(this, replica));
@@ -99,8 +102,9 @@ internal sealed class NodeLog : INodeLog
 
         try
         {
-            LogRepair.Apply(recovered, store);
+            LogRepair.Apply(recovered, store, options.Logger);
             NodeLog log = new(store, options, recovered);
+            NodeLogMessages.Recovered(options.Logger, directory, log._replicas.Count, recovered.Segments.Count, recovered.End.Offset, recovered.End.Segment);
             log._writer.Start();
             return log;
         }
@@ -171,6 +175,7 @@ internal sealed class NodeLog : INodeLog
     {
         IOException failure = new($"The node log in {_directory} stopped: {error.Message} What was not durable yet may or may not be found again.", error);
         _queue.Fail(failure);
+        NodeLogMessages.Stopped(_logger, _directory, error);
         FailWaiters(failure);
         Failed?.Invoke(failure);
     }
