@@ -45,8 +45,8 @@ internal sealed partial class LsmEngine
         {
             ThrowIfDisposed();
             ThrowIfFailed();
+            ThrowIfDiskIsFullLocked();
             _manual.Enqueue(compaction);
-            RetryAfterFullDiskLocked();
             ScheduleCompactionLocked();
         }
 
@@ -252,8 +252,11 @@ internal sealed partial class LsmEngine
         }
     }
 
+    /// <summary>After a failure: the tables that were written for nothing. Those of an edit in doubt stay; the next open knows.</summary>
     private void DeleteOutputs(VersionEdit edit)
     {
+        if (_versions.IsEditInDoubt)
+            return;
         foreach ((_, ulong number, _) in edit.Added)
             _files.DeleteLater(_files.TablePath(number));
     }
@@ -450,7 +453,7 @@ internal sealed partial class LsmEngine
     {
         if (error is OperationCanceledException && _stop.IsCancellationRequested)
             return;
-        if (DiskErrors.IsDiskFull(error))
+        if (DiskErrors.IsDiskFull(error) && !_versions.IsEditInDoubt)
             OnDiskFull(error);
         else
             Fail(error);
@@ -495,22 +498,18 @@ internal sealed partial class LsmEngine
     {
         lock (_gate)
         {
-            if (_diskFull is { } error && !RetryAfterFullDiskLocked())
-                throw Refused(error);
+            ThrowIfDiskIsFullLocked();
             ScheduleFlushLocked();
             ScheduleCompactionLocked();
         }
     }
 
-    /// <summary>Lets jobs try again, if the last try is long enough ago.</summary>
-    private bool RetryAfterFullDiskLocked()
+    /// <summary>Lets jobs try again if the last try is long enough ago; whoever comes earlier is refused, and does not wait for a job that nobody starts.</summary>
+    private void ThrowIfDiskIsFullLocked()
     {
-        if (_diskFull is null)
-            return true;
-        if (Stopwatch.GetElapsedTime(_diskFullAt) < s_fullDiskRetry)
-            return false;
+        if (_diskFull is { } error && Stopwatch.GetElapsedTime(_diskFullAt) < s_fullDiskRetry)
+            throw Refused(error);
         _diskFull = null;
-        return true;
     }
 
     private void SignalRoom()

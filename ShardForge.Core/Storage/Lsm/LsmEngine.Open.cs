@@ -128,8 +128,7 @@ internal sealed partial class LsmEngine
         }
         catch
         {
-            foreach ((_, ulong number, _) in edit.Added)
-                _files.DeleteLater(_files.TablePath(number));
+            DeleteOutputs(edit);
             throw;
         }
 

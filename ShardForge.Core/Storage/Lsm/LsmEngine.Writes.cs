@@ -271,9 +271,9 @@ internal sealed partial class LsmEngine
             {
                 if (_flushedSequence >= _visibleSequence)
                     return true;
+                ThrowIfDiskIsFullLocked();
                 TaskCompletionSource waiter = NewSignal();
                 _flushWaiters.Add((_visibleSequence, waiter));
-                RetryAfterFullDiskLocked();
                 ScheduleFlushLocked();
                 flushed = waiter.Task;
                 return true;

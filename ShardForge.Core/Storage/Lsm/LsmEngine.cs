@@ -98,7 +98,7 @@ internal sealed partial class LsmEngine : ITransactionalEngine
         try
         {
             CurrentFile.WriteClosed(_fileSystem, _files.Directory,
-                new(_versions.ManifestNumber, _versions.ManifestEndOffset, _log?.Current.Number ?? 0, _log?.Current.DurableOffset ?? 0));
+                new(_versions.ManifestNumber, _versions.ManifestDurableOffset, _log?.Current.Number ?? 0, _log?.Current.DurableOffset ?? 0));
         }
         catch (IOException)
         {

@@ -31,7 +31,8 @@ internal static class CurrentFile
             file.Flush();
         }
 
-        // The names of manifest and tables are made durable with this one: until then the directory is as it was.
+        // The names of manifest and tables first: a disk may keep the rename and forget an older name.
+        files.FlushDirectory(directory);
         files.Rename(temporary, Path.Combine(directory, Name));
         files.FlushDirectory(directory);
     }

@@ -8,7 +8,6 @@ internal sealed class ManifestWriter : IDisposable
 {
     private readonly IFile _file;
     private long _offset, _durableOffset;
-    private bool _failed;
 
     private ManifestWriter(IFile file, ulong number, long offset, long durableOffset)
     {
@@ -20,8 +19,14 @@ internal sealed class ManifestWriter : IDisposable
 
     public ulong Number { get; }
 
-    /// <summary>Where the next record goes; all before is durable but for a promise.</summary>
+    /// <summary>Where the next record goes.</summary>
     public long EndOffset => _offset;
+
+    /// <summary>Whether an edit was written of which nobody knows whether it counts: its tables must stay, and nothing may follow it.</summary>
+    public bool IsInDoubt { get; private set; }
+
+    /// <summary>What survives a power cut: all edits, not the promise behind the last one.</summary>
+    public long DurableOffset => _durableOffset;
 
     /// <summary>Starts a manifest with one edit that says everything; durable with its content, its name not yet.</summary>
     public static ManifestWriter Create(IFileSystem files, string path, ulong number, VersionEdit everything)
@@ -63,14 +68,24 @@ internal sealed class ManifestWriter : IDisposable
     /// <summary>Writes and flushes an edit. Blocks.</summary>
     public int Append(VersionEdit edit)
     {
-        Invariant.Require(!_failed);
+        Invariant.Require(!IsInDoubt);
         byte[] record = ManifestFormat.Record(Number, _offset, ManifestRecordKind.Edit, _durableOffset, edit.Encode());
-        _file.Write(record, _offset);
 
-        // Failed until proven otherwise: a second flush could succeed without the pages that the first one lost.
-        _failed = true;
+        // In doubt until proven otherwise: a second flush could succeed without the pages that the first one lost.
+        IsInDoubt = true;
+        try
+        {
+            _file.Write(record, _offset);
+        }
+        catch (IOException error) when (DiskErrors.IsDiskFull(error))
+        {
+            // Not whole on the disk, so it does not count; the next one overwrites it.
+            IsInDoubt = false;
+            throw;
+        }
+
         _file.Flush();
-        _failed = false;
+        IsInDoubt = false;
         _offset += record.Length;
         _durableOffset = _offset;
         byte[] promise = ManifestFormat.Record(Number, _offset, ManifestRecordKind.Promise, _durableOffset, []);

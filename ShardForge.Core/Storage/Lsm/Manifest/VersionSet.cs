@@ -46,6 +46,11 @@ internal sealed class VersionSet : IDisposable
 
     public long ManifestEndOffset => _manifest!.EndOffset;
 
+    /// <summary>See <see cref="ManifestWriter.IsInDoubt"/>.</summary>
+    public bool IsEditInDoubt => _manifest is { IsInDoubt: true };
+
+    public long ManifestDurableOffset => _manifest!.DurableOffset;
+
     /// <summary>Starts a directory: an empty version, durable when it returns.</summary>
     public static VersionSet Create(IFileSystem files, string directory, TableStore store, int suffixBytes)
     {
