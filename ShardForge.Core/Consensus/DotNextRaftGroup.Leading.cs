@@ -4,12 +4,9 @@ using ShardForge.Network;
 
 namespace ShardForge.Consensus;
 
-/// <content>Leadership: where it begins and ends, its lease, read barriers, hand-over, elections that are hurried.</content>
+/// <content>Leadership: where it begins and ends, its lease, read barriers, handing it over, commits that followers have to hear of.</content>
 internal sealed partial class DotNextRaftGroup
 {
-    /// <summary>Time between two tries of a replica that was told to stand for election.</summary>
-    private const int CampaignMilliseconds = 10;
-
     /// <summary>After which a commit that no append has carried to the followers gets a round of its own: without, they would learn it by the next heartbeat.</summary>
     private static readonly TimeSpan s_commitNoticeDelay = TimeSpan.FromMilliseconds(4);
 
@@ -18,10 +15,6 @@ internal sealed partial class DotNextRaftGroup
     private long _sentCommit;               // highest commit index that an append carried
     private int _isCommitNoticeDue;         // 1: the timer runs
     private (Term Term, LogIndex Index) _noOp;
-    private ElectionRound? _electionRound;
-    private Task _takingOver = Task.CompletedTask;
-    private int _settledElectionTimeout;        // not 0: another one is set for a while, and this is what to go back to
-    private long _campaignUntil;
 
     public bool HasLease(Term term) =>
         Volatile.Read(ref _leadership) is { } leadership && leadership.Term == term && !IsStopped
@@ -143,33 +136,7 @@ internal sealed partial class DotNextRaftGroup
         return travel > _options.ElectionTimeoutLower ? travel : _options.ElectionTimeoutLower;
     }
 
-    internal ElectionRound JoinElectionRound(RaftMessageKind kind, Term term, RaftPeer member)
-    {
-        lock (_gate)
-        {
-            if (_electionRound is null || !_electionRound.TryJoin(kind, term, member.Member.Replica))
-            {
-                if (kind == RaftMessageKind.PreVote && _campaignUntil != 0 && Stopwatch.GetTimestamp() > _campaignUntil)
-                    EndCampaignLocked();
-                _electionRound = new ElectionRound(kind, term, _peers.Length);
-                _electionRound.TryJoin(kind, term, member.Member.Replica);
-            }
-
-            return _electionRound;
-        }
-    }
-
     void IRaftLogOwner.OnNoOpAppended(Term term, LogIndex index) => OnNoOpAppended(term, index);
-
-    void IRaftLogOwner.OnStandsForElection()
-    {
-        lock (_gate)
-        {
-            // The time that the vote is given is the same field: from here on it is the usual one.
-            EndCampaignLocked();
-            _candidateTerm = new Term(_log.Log.Term.Value + 1);
-        }
-    }
 
     private void OnNoOpAppended(Term term, LogIndex index)
     {
@@ -192,50 +159,6 @@ internal sealed partial class DotNextRaftGroup
         // Runs inside the step-down, before the library takes anything of another leader.
         token.UnsafeRegister(static group => ((DotNextRaftGroup)group!).PublishStatus(), this);
         PublishStatus();
-    }
-
-    /// <summary>A new replica that is not the preferred leader lets that one come first, also where nodes open slowly. Over with the first leader it hears.</summary>
-    private void HoldBack()
-    {
-        if (!RaftCore.CanSteer)
-            return;
-        lock (_gate)
-        {
-            _settledElectionTimeout = _core.ElectionTimeoutMilliseconds;
-            _core.ElectionTimeoutMilliseconds = _settledElectionTimeout + (2 * (int)_options.ElectionTimeoutUpper.TotalMilliseconds);
-        }
-    }
-
-    /// <summary>Stands for election as soon as possible, again and again for a while, until somebody leads.</summary>
-    private void BeginCampaign()
-    {
-        if (!RaftCore.CanSteer)
-            return;
-        lock (_gate)
-        {
-            if (_settledElectionTimeout == 0)
-                _settledElectionTimeout = _core.ElectionTimeoutMilliseconds;
-            _core.ElectionTimeoutMilliseconds = CampaignMilliseconds;
-            _campaignUntil = Stopwatch.GetTimestamp() + (long)(_options.ElectionTimeoutUpper.TotalSeconds * 4 * Stopwatch.Frequency);
-        }
-    }
-
-    /// <summary>The field is also how long a heard leader is protected: back to the usual before anything of a leader is answered.</summary>
-    private void EndCampaign()
-    {
-        if (Volatile.Read(ref _settledElectionTimeout) == 0)
-            return;
-        lock (_gate)
-            EndCampaignLocked();
-    }
-
-    private void EndCampaignLocked()
-    {
-        if (_settledElectionTimeout == 0)
-            return;
-        _core.ElectionTimeoutMilliseconds = _settledElectionTimeout;
-        _settledElectionTimeout = 0;
-        _campaignUntil = 0;
     }
 
     private RaftPeer? PickHeir(RaftLeadership leadership, ReplicaId? target)
@@ -275,13 +198,6 @@ internal sealed partial class DotNextRaftGroup
         {
             // It will find out by its election timer.
         }
-    }
-
-    /// <summary>Lets go of the leader of a term, so that this replica may vote at once.</summary>
-    private void ForgetLeader(Term term)
-    {
-        if (RaftCore.CanSteer && _log.Log.Term == term)
-            _core.ForgetLeaderContact();
     }
 
     private async Task<bool> WaitForLeaderAsync(ReplicaId leader, CancellationToken cancellationToken)

@@ -121,49 +121,6 @@ internal sealed partial class DotNextRaftGroup
     /// <summary>R05: after a start nobody knows what this replica promised a leader before.</summary>
     private bool MayVote() => _groupOptions.IsNew || IsAlone || Stopwatch.GetTimestamp() - _openedAt >= _leaseTicks;
 
-    private PeerBuffer OnHandOver(RaftHeader header, ReadOnlyMemory<byte> body)
-    {
-        if (body.Length < 8)
-            throw new InvalidDataException($"A hand-over of {body.Length} bytes; it has 8.");
-        ReplicaId heir = new(BinaryPrimitives.ReadUInt64LittleEndian(body.Span));
-        Term term = _log.Log.Term;
-        bool isOfLeader;
-        lock (_gate)
-            isOfLeader = _leader == header.Sender && _leaderTerm == term;
-        // Of another term, or from somebody who does not lead in this one: it would end a lease that is not the sender's (R04).
-        if (header.Term == term && isOfLeader && MayVote())
-        {
-            ForgetLeader(term);
-            if (heir == LocalReplica)
-                TakeOver();
-        }
-
-        return RaftMessage.Answer(RaftMessageKind.HandOver, RaftAnswerCode.Ok, term);
-    }
-
-    /// <summary>Stands for election now. The library starts its election timer anew when a replica comes back from stand-by.</summary>
-    private void TakeOver()
-    {
-        BeginCampaign();
-        lock (_gate)
-            _takingOver = TakeOverAsync(_takingOver);
-
-        async Task TakeOverAsync(Task before)
-        {
-            try
-            {
-                await before.ConfigureAwait(false);
-                await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
-                if (await _core.EnableStandbyModeAsync(_stopping.Token).ConfigureAwait(false))
-                    await _core.RevertToNormalModeAsync(_stopping.Token).ConfigureAwait(false);
-            }
-            catch (Exception error) when (error is OperationCanceledException or ObjectDisposedException)
-            {
-                // Closing.
-            }
-        }
-    }
-
     private static (LogIndex Index, Term Term) ReadLast(ReadOnlyMemory<byte> body)
     {
         if (body.Length < 16)

@@ -13,8 +13,8 @@ namespace ShardForge.Consensus;
 ///                    ▼
 ///               apply loop ──► IRaftStateMachine
 /// </code>
-/// Partials: <c>Apply</c> (the loop, log compaction), <c>Leading</c> (leadership, lease, barrier, hand-over), <c>Messages</c> (what others ask),
-/// <c>Snapshots</c>, <c>Status</c>.
+/// Partials: <c>Apply</c> (the loop, log compaction), <c>Leading</c> (leadership, lease, barrier, handing over), <c>Elections</c>, <c>Messages</c> (what others ask),
+/// <c>Snapshots</c> and <c>IncomingSnapshots</c>, <c>Status</c>.
 /// <para>The library's part is elections, rounds and the commit index. Ours: the log and what is durable when, leases, proposals with their term, snapshots'
 /// bytes, first elections. Proposals do not go through the library: it tells outcomes by index alone.</para>
 /// <para>A replica that cannot go on (failed log, broken invariant, error of the state machine, the library's dead state, for which it has no event)

@@ -31,7 +31,7 @@ internal sealed class RaftCore : RaftCluster<RaftPeer>
         set => Volatile.Write(ref Fields.ElectionTimeout(this), value);
     }
 
-    /// <summary>The library lets go of its leader; the setter of <c>Leader</c> is not ours.</summary>
+    /// <summary>As if no leader had been heard for long: this replica may vote at once.</summary>
     public void ForgetLeaderContact() => LibraryTimestamp.VolatileWrite(ref Fields.LastUpdated(this), default);
 
     public async Task OpenAsync(IEnumerable<RaftPeer> members, CancellationToken cancellationToken)
