@@ -94,12 +94,12 @@ internal sealed partial class ShardReplica
 
         if (request.HasCondition)
         {
-            byte[]? value = MvccReader.Read(engine, primary, Timestamp.Max).Value;
-            bool holds = request.ExpectedValue is { } expected ? value is not null && value.AsSpan().SequenceEqual(expected.Span) : value is null;
+            VersionRead found = MvccReader.Read(engine, primary, Timestamp.Max);
+            bool holds = request.ExpectedValue is { } expected ? found.Value is { } value && value.AsSpan().SequenceEqual(expected.Span) : found.Value is null;
             if (!holds)
             {
                 needsLease = true;
-                return _responses.ConditionFailed(shape.Epoch);
+                return _responses.ConditionFailed(found.Timestamp, shape.Epoch);
             }
         }
 

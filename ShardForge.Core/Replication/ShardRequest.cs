@@ -127,7 +127,7 @@ internal sealed record ShardResponse
     /// <summary>Of a get: the value; null: absent. Owned by the receiver.</summary>
     public byte[]? Value { get; init; }
 
-    /// <summary>Of a write: its commit timestamp.</summary>
+    /// <summary>Of a write: its commit timestamp. Of a get, and of a compare-and-set that failed: that of the version it met, a delete marker too; zero: none.</summary>
     public Timestamp Timestamp { get; init; }
 
     /// <summary>Of a scan: the page.</summary>

@@ -33,7 +33,7 @@ internal sealed class ShardResponses(ShardId shard, string nodeId)
         Message = $"Shard {shard} on {nodeId}: the key is not of this shard at epoch {epoch}. Nothing was done.",
     };
 
-    public ShardResponse ConditionFailed(Epoch epoch) => new() { Status = ShardStatus.ConditionFailed, Epoch = epoch };
+    public ShardResponse ConditionFailed(Timestamp version, Epoch epoch) => new() { Status = ShardStatus.ConditionFailed, Timestamp = version, Epoch = epoch };
 
     public ShardResponse Conflict(ReadOnlySpan<byte> key, string with) => new()
     {
