@@ -167,7 +167,11 @@ public sealed class LogRuleTests
     {
         await using LogFixture fixture = new(new() { SegmentBytes = 64 * 1024, RetainedBytesMax = 256 * 1024, CacheBytesMax = 10_000 });
         List<ReplicaId> wanted = [];
-        fixture.Log.CompactionWanted += replica => wanted.Add(replica);
+        fixture.Log.CompactionWanted += replica =>
+        {
+            wanted.Add(replica);
+            throw new InvalidOperationException("A listener's error does not stop the log.");
+        };
         IReplicaLog slow = await fixture.CreateAsync(1), removed = await fixture.CreateAsync(2), busy = await fixture.CreateAsync(3);
         await slow.SetHardStateAsync(new(4), new(9));
         await slow.ResetToSnapshotAsync(new(4), new(3), new byte[] { 7 }, generation: 3);

@@ -67,12 +67,12 @@ internal sealed class GroupCommit
         }
     }
 
-    /// <summary>For the log thread, when it can write nothing: waits for <see cref="Wake"/> or the end.</summary>
+    /// <summary>For the log thread, when it can write nothing: waits for <see cref="Wake"/>, a kill, or so long.</summary>
     public void WaitForWake(TimeSpan patience)
     {
         lock (_gate)
         {
-            if (!_isWoken && _state == GroupCommitState.Open)
+            if (!_isWoken && _state != GroupCommitState.Killed)
                 Monitor.Wait(_gate, patience);
             _isWoken = false;
         }

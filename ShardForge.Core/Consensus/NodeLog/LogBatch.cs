@@ -4,6 +4,9 @@ namespace ShardForge.Consensus.NodeLog;
 /// <remarks>The buffer is kept from batch to batch. Used by the log thread only.</remarks>
 internal sealed class LogBatch
 {
+    /// <summary>With less room than this, no part of a long record is placed.</summary>
+    public const int PartRoomBytes = PartBytesMin + LogFormat.RecordHeaderBytes + LogFormat.FragmentHeadBytes;
+
     private const int PartBytesMin = 512;
     private byte[] _buffer = new byte[16 * LogFormat.BlockBytes];
     private LogSegment? _segment;

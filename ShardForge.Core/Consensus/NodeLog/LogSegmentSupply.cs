@@ -19,7 +19,8 @@ internal sealed class LogSegmentSupply : IDisposable
     private LogSegmentHeader? _wanted;
     private LogSegment? _ready;
     private Exception? _error;
-    private bool _isDiskFull, _isStopped;
+    private volatile bool _isDiskFull;                                      // written under the lock, looked at by every append
+    private bool _isStopped;
 
     /// <param name="store">Used by nobody else from now on.</param>
     /// <param name="options">Delays, thread name, whether there is a thread.</param>
@@ -37,14 +38,7 @@ internal sealed class LogSegmentSupply : IDisposable
         _thread.Start();
     }
 
-    public bool IsDiskFull
-    {
-        get
-        {
-            lock (_gate)
-                return _isDiskFull;
-        }
-    }
+    public bool IsDiskFull => _isDiskFull;
 
     /// <summary>Bytes of the segment that is ready; 0: none is.</summary>
     public long ReadyBytes

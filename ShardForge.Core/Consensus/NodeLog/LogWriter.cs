@@ -172,7 +172,7 @@ internal sealed partial class LogWriter
                 {
                     part = _batch.PlacePart(ref record, Math.Min(fragmentBytes, largeBytes));
                     largeBytes -= part;
-                    segmentIsFull |= part == 0 && endsInSegment;
+                    segmentIsFull |= part == 0 && _batch.SegmentRoomBytes < LogBatch.PartRoomBytes;
                 }
 
                 if (record.FragmentedBytes == record.BodyBytes)

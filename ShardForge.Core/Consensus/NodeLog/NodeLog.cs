@@ -177,7 +177,7 @@ internal sealed class NodeLog : INodeLog
         _queue.Fail(failure);
         NodeLogMessages.Stopped(_logger, _directory, error);
         FailWaiters(failure);
-        Failed?.Invoke(failure);
+        Tell(Failed, failure);
     }
 
     public void Send(ReadOnlySpan<PendingRecord> records, bool isOwn = false) => _queue.Add(records, isOwn);
@@ -195,7 +195,7 @@ internal sealed class NodeLog : INodeLog
 
     public void AddCachedBytes(long bytes) => Interlocked.Add(ref _cachedBytes, bytes);
 
-    public void WantCompaction(ReplicaId replica) => CompactionWanted?.Invoke(replica);
+    public void WantCompaction(ReplicaId replica) => Tell(CompactionWanted, replica);
 
     public ReplicaLog[] AllReplicas()
     {
@@ -211,6 +211,19 @@ internal sealed class NodeLog : INodeLog
         if (isNew && parent is not null)
             store.Files.FlushDirectory(parent);
         store.Create(new LogSegmentHeader(options.NewLogId ?? Guid.NewGuid(), Number: 1, options.FirstSegmentBytes, StartPosition: 0, options.BatchBytesMax)).Dispose();
+    }
+
+    // A listener's error is its own: the log goes on, or stops for the reason it had.
+    private void Tell<T>(Action<T>? listeners, T what)
+    {
+        try
+        {
+            listeners?.Invoke(what);
+        }
+        catch (Exception error)
+        {
+            NodeLogMessages.ListenerFailed(_logger, _directory, error);
+        }
     }
 
     private ReplicaLog Find(ReplicaId replica)

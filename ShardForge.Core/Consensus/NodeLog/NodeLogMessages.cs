@@ -22,4 +22,7 @@ internal static partial class NodeLogMessages
 
     [LoggerMessage(3105, LogLevel.Information, "Node log in {Directory}: {Bytes} bytes of slow replicas in segment {Segment} are written again further on")]
     public static partial void Rewriting(ILogger logger, string directory, long bytes, long segment);
+
+    [LoggerMessage(3106, LogLevel.Error, "Node log in {Directory}: who listens to its events threw an error")]
+    public static partial void ListenerFailed(ILogger logger, string directory, Exception error);
 }
