@@ -17,7 +17,7 @@ internal sealed class FormationMachineTests
         TextScenarios.Check(FileName, TestContext.CurrentContext.Test.Name, input, expected, Run);
 
     [Test]
-    public void R37_disks_never_hold_two_clusters([Range(1, 40)] int seed)
+    public void R37_disks_never_hold_two_clusters([Range(1, 25)] int seed)
     {
         for (int run = 0; run < 50; run++)
             RunByChance((seed * 1_000) + run);
@@ -29,45 +29,38 @@ internal sealed class FormationMachineTests
         string[] members = ["a", "b", "c"];
         FormationSimulation simulation = new(members);
         List<string> operations = [];
-        for (int step = 0; step < 200; step++)
+        // Cut off from each other at first, the nodes have only the messages that are held back: the interesting orders are not rare then.
+        // One answer stays on its way for long.
+        simulation.Cut("a", "b");
+        simulation.Cut("a", "c");
+        simulation.Cut("b", "c");
+        for (int step = 0; step < 300; step++)
         {
             string node = members[random.Next(3)], other = members[random.Next(3)];
-            string name = "m" + random.Next(6).ToString(CultureInfo.InvariantCulture);
-            switch (random.Next(14))
-            {
-                case 0 when simulation.IsUp(node) && random.Next(3) == 0:
-                    Do($"kill {node}", () => simulation.Kill(node));
-                    break;
-                case 1 when simulation.IsUp(node) && random.Next(6) == 0:
-                    Do($"wipe {node}", () => simulation.Wipe(node));
-                    break;
-                case 2 when simulation.IsUp(node):
-                    Do($"hold disk {node}", () => simulation.HoldDisk(node));
-                    break;
-                case 3 when simulation.IsRecording(node):
-                    Do($"finish disk {node}", () => simulation.FinishDisk(node));
-                    break;
-                case 4 when !simulation.IsUp(node):
-                    Do($"up {node}", () => simulation.Up(node));
-                    break;
-                case 5 or 6 or 7 when node != other:
-                    Do($"hold {name} {node} {other}", () => simulation.Hold(name, node, other));
-                    break;
-                case 8 or 9 or 10:
-                    Do($"deliver {name}", () => simulation.Deliver(name));
-                    break;
-                case 11 when node != other && random.Next(4) == 0:
-                    Do($"ask {node} {other}", () => simulation.Ask(node, other));
-                    break;
-                case 12 when node != other && random.Next(3) == 0:
-                    Do($"cut {node} {other}", () => simulation.Cut(node, other));
-                    break;
-                case 13 when random.Next(6) == 0:
-                    Do("heal", simulation.Heal);
-                    break;
-                default:
-                    break;
-            }
+            string name = "m" + random.Next(4).ToString(CultureInfo.InvariantCulture);
+            int chance = random.Next(100);
+            if (!simulation.IsUp(node))
+                Do($"up {node}", () => simulation.Up(node));
+            else if (chance < 2)
+                Do($"kill {node}", () => simulation.Kill(node));
+            else if (chance < 4 && node == "a")
+                Do($"wipe {node}", () => simulation.Wipe(node));
+            else if (chance < 10)
+                Do($"hold-disk {node}", () => simulation.HoldDisk(node));
+            else if (chance < 30 && simulation.IsRecording(node))
+                Do($"finish-disk {node}", () => simulation.FinishDisk(node));
+            else if (chance < 60 && node != other)
+                Do($"hold {name} {node} {other}", () => simulation.Hold(name, node, other));
+            else if (chance < 62)
+                Do("hold late c a, deliver it", () => HoldAnswer(simulation));
+            else if (chance < 63)
+                Do("deliver late", () => simulation.Deliver("late"));
+            else if (chance < 97)
+                Do($"deliver {name}", () => simulation.Deliver(name));
+            else if (chance == 97 && random.Next(4) == 0)
+                Do("heal", simulation.Heal);
+            else if (chance > 97 && node != other)
+                Do($"ask {node} {other}", () => simulation.Ask(node, other));
         }
 
         void Do(string operation, Action action)
@@ -78,6 +71,15 @@ internal sealed class FormationMachineTests
             if (records.Select(static record => record!.ClusterId).Distinct().Count() > 1)
                 Assert.Fail($"Seed {seed}: two clusters on disks. {simulation.Describe()}\n{string.Join('\n', operations)}");
         }
+    }
+
+    /// <summary>An answer that stays on its way for long.</summary>
+    private static void HoldAnswer(FormationSimulation simulation)
+    {
+        if (simulation.Held.Contains("late"))
+            return;
+        simulation.Hold("late", "c", "a");
+        simulation.Deliver("late");
     }
 
     private static string Run(string[] lines)
