@@ -231,6 +231,8 @@ internal sealed class MetadataServiceTests
     {
         (string Setting, Func<MetadataOptions, MetadataOptions> Change)[] cases =
         [
+            ("ListenEndPoint", static options => options with { Members = MetadataNodes.Members(3), Link = null }),
+            ("ListenEndPoint", static options => options with { Join = [MetadataHub.AddressOf(2)], Link = null }),
             ("ShardCount", static options => options with { ShardCount = 0 }),
             ("ShardCount", static options => options with { ShardCount = 65_537 }),
             ("ReplicationFactor", static options => options with { ReplicationFactor = 2 }),

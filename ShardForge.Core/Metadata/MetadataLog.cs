@@ -29,15 +29,12 @@ internal static partial class MetadataLog
     [LoggerMessage(6007, LogLevel.Information, "{Node}: serves as the metadata group's leader")]
     public static partial void Serving(ILogger logger, string node);
 
-    [LoggerMessage(6008, LogLevel.Warning, "{Node}: {Setting} differs from what the cluster was formed with ({Stored}); the stored value holds")]
-    public static partial void SettingDiffers(ILogger logger, string node, string setting, string stored);
-
-    [LoggerMessage(6009, LogLevel.Warning, "{Node}: what {Peer} answered is not understood")]
+    [LoggerMessage(6008, LogLevel.Warning, "{Node}: what {Peer} answered is not understood")]
     public static partial void AnswerNotUnderstood(ILogger logger, string node, string peer, Exception error);
 
-    [LoggerMessage(6011, LogLevel.Error, "{Node}: a loop of the metadata service ended")]
+    [LoggerMessage(6010, LogLevel.Error, "{Node}: a loop of the metadata service ended")]
     public static partial void UpkeepFailed(ILogger logger, string node, Exception error);
 
-    [LoggerMessage(6010, LogLevel.Warning, "{Node}: the last known cluster state was not read; the peers are looked for where they were when the cluster was formed")]
+    [LoggerMessage(6009, LogLevel.Warning, "{Node}: the last known cluster state was not read; the peers are looked for where they were when the cluster was formed")]
     public static partial void TopologyNotRead(ILogger logger, string node, Exception error);
 }

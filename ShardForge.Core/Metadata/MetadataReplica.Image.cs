@@ -95,8 +95,10 @@ internal sealed partial class MetadataReplica
     {
         IFileSystem fileSystem = _options.FileSystem;
         fileSystem.CreateDirectory(directory);
+        string shards = Path.GetDirectoryName(_options.Directory)!;
         fileSystem.FlushDirectory(_options.Directory);
-        fileSystem.FlushDirectory(Path.GetDirectoryName(_options.Directory)!);
+        fileSystem.FlushDirectory(shards);
+        fileSystem.FlushDirectory(Path.GetDirectoryName(shards)!);
     }
 
     private void RemoveOtherGenerations(long generation)

@@ -50,7 +50,6 @@ internal sealed partial class MetadataService
                 throw new ConfigurationException("DataDirectory", $"{options.Directory} is of cluster '{record.ClusterName}', not of '{options.ClusterName}'. Nothing was changed.");
             if (record.FindNode(options.NodeId) is null)
                 throw new ConfigurationException("DataDirectory", $"{options.Directory} is not of node {options.NodeId}. Nothing was changed.");
-            WarnOfDifferences(options, record);
             return;
         }
 
@@ -58,6 +57,8 @@ internal sealed partial class MetadataService
             throw new ConfigurationException("Join", "Members and Join are both set. An initial member has Members, a node that joins later has Join.");
         if (options.Members.Count > 0 && !options.Members.ContainsKey(options.NodeId))
             throw new ConfigurationException("Members", $"Members ({string.Join(", ", options.Members.Keys)}) does not name this node, {options.NodeId}.");
+        if (options.Link is null && (options.Members.Count > 1 || options.Join.Count > 0))
+            throw new ConfigurationException("ListenEndPoint", $"Node {options.NodeId} has other members to talk to and no listener. Set ListenEndPoint, or leave Members and Join empty.");
         if (options.ShardCount is < 1 or > Slot.Count)
             throw new ConfigurationException("ShardCount", $"ShardCount is {options.ShardCount:N0}; 1 to {Slot.Count:N0} are allowed.");
         int members = Math.Max(1, options.Members.Count);
@@ -68,17 +69,6 @@ internal sealed partial class MetadataService
             throw new CorruptionException(Path.Combine(options.Directory, MetadataFile.FormationName), 0,
                 $"the formation record of cluster {options.KnownClusterId} is missing, and there is no other member to get it from.");
         }
-    }
-
-    private static void WarnOfDifferences(MetadataOptions options, ClusterState record)
-    {
-        ClusterSettings stored = record.Settings;
-        if (stored.ShardCount != options.ShardCount)
-            MetadataLog.SettingDiffers(options.Logger, options.NodeId, "ShardCount", $"{stored.ShardCount}");
-        if (options.ReplicationFactor is { } factor && factor != stored.ReplicationFactor)
-            MetadataLog.SettingDiffers(options.Logger, options.NodeId, "ReplicationFactor", $"{stored.ReplicationFactor}");
-        if (stored.PartitionRule != options.PartitionRule)
-            MetadataLog.SettingDiffers(options.Logger, options.NodeId, "PartitionRule", $"{stored.PartitionRule}");
     }
 
     private ClusterFormation NewFormation(ClusterState? record)

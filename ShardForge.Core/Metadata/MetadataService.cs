@@ -44,6 +44,7 @@ internal sealed partial class MetadataService : ITimestampSender, IAsyncDisposab
     private MetadataReplica? _replica;
     private TaskCompletionSource _changed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private Task _membership = Task.CompletedTask;
+    private Action<ConfigurationException>? _rejected;
 
     private MetadataService(MetadataOptions options, ClusterState? record)
     {
@@ -55,8 +56,27 @@ internal sealed partial class MetadataService : ITimestampSender, IAsyncDisposab
     /// <summary>There is a newer state. May come out of order; the argument's version tells.</summary>
     public event Action<ClusterState>? StateChanged;
 
-    /// <summary>This node must not take part (any more): see <see cref="Rejection"/>. Its replicas must neither vote nor serve.</summary>
-    public event Action<ConfigurationException>? Rejected;
+    /// <summary>This node must not take part (any more): see <see cref="Rejection"/>. Its replicas must neither vote nor serve. Comes once, also to who is late.</summary>
+    public event Action<ConfigurationException> Rejected
+    {
+        add
+        {
+            ConfigurationException? rejection;
+            lock (_gate)
+            {
+                _rejected += value;
+                rejection = Rejection;
+            }
+
+            if (rejection is not null)
+                value(rejection);
+        }
+        remove
+        {
+            lock (_gate)
+                _rejected -= value;
+        }
+    }
 
     public string NodeId => _options.NodeId;
 
@@ -325,14 +345,16 @@ internal sealed partial class MetadataService : ITimestampSender, IAsyncDisposab
 
     private void Reject(ConfigurationException rejection)
     {
+        Action<ConfigurationException>? rejected;
         lock (_gate)
         {
             if (Rejection is not null)
                 return;
             Rejection = rejection;
+            rejected = _rejected;
         }
 
-        Rejected?.Invoke(rejection);
+        rejected?.Invoke(rejection);
     }
 
     private async Task EndLoopsAsync()
