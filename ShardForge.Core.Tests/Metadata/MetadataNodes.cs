@@ -131,10 +131,11 @@ internal sealed class MetadataNodes : IAsyncDisposable
 
     private async Task WireAsync(Node node, string nodeId)
     {
+        MetadataService service = node.Service!;
         ClusterState record;
         try
         {
-            record = await node.Service!.Formed;
+            record = await service.Formed;
         }
         catch (Exception error) when (error is ConfigurationException or ObjectDisposedException)
         {
@@ -148,10 +149,10 @@ internal sealed class MetadataNodes : IAsyncDisposable
             bool isNew = node.Log is null;
             node.Log ??= new MemoryReplicaLog(hosted.Replica, RaftConfiguration.Decode(hosted.EncodeConfiguration()));
             node.Raft = new RaftNode(_raft.CreateLink(nodeId), DotNextHarness.CreateOptions() with { FileSystem = node.Disk });
-            MetadataReplica replica = node.Service!.OpenReplica(node.Log.Replica, node.Log.Generation, node.Log.CompactedIndex);
+            MetadataReplica replica = service.OpenReplica(node.Log.Replica, node.Log.Generation, node.Log.CompactedIndex);
             node.Group = await node.Raft.OpenGroupAsync(
                 ShardId.Metadata, node.Log, replica, new RaftGroupOptions { IsNew = isNew, IsPreferredFirstLeader = isNew && hosted.PrefersToLead });
-            node.Service!.Attach(node.Group);
+            service.Attach(node.Group);
         }
     }
 

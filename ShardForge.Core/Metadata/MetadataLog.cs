@@ -32,9 +32,9 @@ internal static partial class MetadataLog
     [LoggerMessage(6008, LogLevel.Warning, "{Node}: what {Peer} answered is not understood")]
     public static partial void AnswerNotUnderstood(ILogger logger, string node, string peer, Exception error);
 
-    [LoggerMessage(6010, LogLevel.Error, "{Node}: a loop of the metadata service ended")]
-    public static partial void UpkeepFailed(ILogger logger, string node, Exception error);
-
     [LoggerMessage(6009, LogLevel.Warning, "{Node}: the last known cluster state was not read; the peers are looked for where they were when the cluster was formed")]
     public static partial void TopologyNotRead(ILogger logger, string node, Exception error);
+
+    [LoggerMessage(6010, LogLevel.Error, "{Node}: a loop of the metadata service ended")]
+    public static partial void UpkeepFailed(ILogger logger, string node, Exception error);
 }
