@@ -120,6 +120,7 @@ internal sealed class TimestampOracleTests
     {
         using GroupZero group = new();
         group.Elect(1);
+        await group[1].Oracle.NextAsync(1, CancellationToken.None);
         group.Cluster.HoldsCommits = true;
         while (group[1].Oracle.TryNext(1 << 18, out Timestamp _))
         {
