@@ -119,7 +119,8 @@ internal static class FrameFormat
             BinaryPrimitives.ReadUInt64LittleEndian(fixedPart[CorrelationAt..]));
         if (header.Version != version || header.Kind is < FrameKind.Request or > FrameKind.Goodbye)
             ThrowUnknown(header, version);
-        if ((header.Flags & ~FrameFlags.All) != FrameFlags.None || (int)header.Priority >= PriorityCount || BinaryPrimitives.ReadUInt16LittleEndian(fixedPart[ZeroAt..]) != 0)
+        ushort zero = BinaryPrimitives.ReadUInt16LittleEndian(fixedPart[ZeroAt..]);
+        if ((header.Flags & ~FrameFlags.All) != FrameFlags.None || (int)header.Priority >= PriorityCount || zero != 0)
             ThrowFields(header);
 
         payload = frame.Slice(HeaderBytes);

@@ -15,14 +15,20 @@ internal static class Handshake
     /// <summary>The dialling side.</summary>
     /// <exception cref="PeerRefusedException">One side does not want the other; the other side has been told.</exception>
     /// <exception cref="IOException">The connection broke.</exception>
-    public static async ValueTask<HandshakeOutcome> DialAsync(ITransportConnection connection, HandshakeSide local, string expectedNodeId, CancellationToken cancellationToken)
+    public static async ValueTask<HandshakeOutcome> DialAsync(
+        ITransportConnection connection, HandshakeSide local, string expectedNodeId, CancellationToken cancellationToken)
     {
-        HandshakeFormat.WriteHello(connection.Output, local.Protocol, new HelloParameters(local.Nonce, local.FrameBytesMax, expectedNodeId), local.Hello);
+        HelloParameters parameters = new(local.Nonce, local.FrameBytesMax, expectedNodeId);
+        HandshakeFormat.WriteHello(connection.Output, local.Protocol, parameters, local.Hello);
         await FlushAsync(connection, cancellationToken).ConfigureAwait(false);
         HandshakeMessage answer = await ReadAsync(connection, local, HandshakeKind.Hello, cancellationToken).ConfigureAwait(false);
         HandshakeHello remote = answer.Hello! with { Purpose = local.Hello.Purpose };
         if (expectedNodeId.Length > 0 && !string.Equals(remote.NodeId, expectedNodeId, StringComparison.Ordinal))
-            throw await RefuseAsync(connection, local, remote.NodeId, RefusalCode.WrongNode, $"{remote.NodeId} answers where {expectedNodeId} was expected.", cancellationToken).ConfigureAwait(false);
+        {
+            string text = $"{remote.NodeId} answers where {expectedNodeId} was expected.";
+            throw await RefuseAsync(connection, local, remote.NodeId, RefusalCode.WrongNode, text, cancellationToken).ConfigureAwait(false);
+        }
+
         await CheckAsync(connection, local, remote, LinkDirection.Outgoing, cancellationToken).ConfigureAwait(false);
 
         HandshakeFormat.WriteAccepted(connection.Output, local.Protocol);
@@ -36,14 +42,22 @@ internal static class Handshake
         HandshakeMessage hello = await ReadAsync(connection, local, HandshakeKind.Hello, cancellationToken).ConfigureAwait(false);
         HandshakeHello remote = hello.Hello!;
         if (remote.Purpose is < HandshakePurpose.Link or > HandshakePurpose.Probe)
-            throw await RefuseAsync(connection, local, remote.NodeId, RefusalCode.NotAllowed, $"Purpose {(byte)remote.Purpose} is not known here.", cancellationToken).ConfigureAwait(false);
+        {
+            string text = $"Purpose {(byte)remote.Purpose} is not known here.";
+            throw await RefuseAsync(connection, local, remote.NodeId, RefusalCode.NotAllowed, text, cancellationToken).ConfigureAwait(false);
+        }
+
         string expected = hello.Parameters.ExpectedNodeId;
         if (expected.Length > 0 && !string.Equals(expected, local.Hello.NodeId, StringComparison.Ordinal))
-            throw await RefuseAsync(connection, local, remote.NodeId, RefusalCode.WrongNode, $"This is {local.Hello.NodeId}, not {expected}.", cancellationToken).ConfigureAwait(false);
+        {
+            string text = $"This is {local.Hello.NodeId}, not {expected}.";
+            throw await RefuseAsync(connection, local, remote.NodeId, RefusalCode.WrongNode, text, cancellationToken).ConfigureAwait(false);
+        }
+
         await CheckAsync(connection, local, remote, LinkDirection.Incoming, cancellationToken).ConfigureAwait(false);
 
-        HandshakeFormat.WriteHello(
-            connection.Output, local.Protocol, new HelloParameters(local.Nonce, local.FrameBytesMax, remote.NodeId), local.Hello with { Purpose = remote.Purpose });
+        HelloParameters parameters = new(local.Nonce, local.FrameBytesMax, remote.NodeId);
+        HandshakeFormat.WriteHello(connection.Output, local.Protocol, parameters, local.Hello with { Purpose = remote.Purpose });
         await FlushAsync(connection, cancellationToken).ConfigureAwait(false);
         await ReadAsync(connection, local, HandshakeKind.Accepted, cancellationToken).ConfigureAwait(false);
         return Agree(local, remote, hello, hello.Parameters.Nonce, local.Nonce, LinkDirection.Incoming);
@@ -96,13 +110,18 @@ internal static class Handshake
             if (error is not null)
                 throw await RefuseAsync(connection, local, nodeId: null, error.Code, error.Message, cancellationToken).ConfigureAwait(false);
             if (message.Kind == HandshakeKind.Refused)
+            {
+                string who = connection.Remote?.ToString() ?? "The peer";
                 throw new PeerRefusedException(
-                    message.Code, RefusedBy.Peer, message.Text, $"{connection.Remote?.ToString() ?? "The peer"} refused {local.Hello.NodeId} ({message.Code}): {message.Text}");
+                    message.Code, RefusedBy.Peer, message.Text, $"{who} refused {local.Hello.NodeId} ({message.Code}): {message.Text}");
+            }
+
             return message;
         }
     }
 
-    private static bool TryRead(ref ReadOnlySequence<byte> buffer, HandshakeSide local, HandshakeKind expected, out HandshakeMessage message, out PeerProtocolException? error)
+    private static bool TryRead(
+        ref ReadOnlySequence<byte> buffer, HandshakeSide local, HandshakeKind expected, out HandshakeMessage message, out PeerProtocolException? error)
     {
         error = null;
         try
@@ -125,8 +144,8 @@ internal static class Handshake
     private static async ValueTask<PeerRefusedException> RefuseAsync(
         ITransportConnection connection, HandshakeSide local, string? nodeId, RefusalCode code, string text, CancellationToken cancellationToken)
     {
-        PeerRefusedException refusal = new(
-            code, RefusedBy.ThisNode, text, $"{local.Hello.NodeId} refused {nodeId ?? "a connection"} ({connection.Remote?.ToString() ?? "address unknown"}, {code}): {text}", nodeId);
+        string who = $"{nodeId ?? "a connection"} ({connection.Remote?.ToString() ?? "address unknown"}, {code})";
+        PeerRefusedException refusal = new(code, RefusedBy.ThisNode, text, $"{local.Hello.NodeId} refused {who}: {text}", nodeId);
         using CancellationTokenSource limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         limit.CancelAfter(s_refusalTimeout);
         try

@@ -113,11 +113,16 @@ internal static class HandshakeFormat
         if (kind == HandshakeKind.Refused && rest.Length >= 4)
         {
             int textBytes = Math.Min(BinaryPrimitives.ReadUInt16LittleEndian(rest[2..]), rest.Length - 4);
-            return new HandshakeMessage(kind, remote, default, null, (RefusalCode)BinaryPrimitives.ReadUInt16LittleEndian(rest), Encoding.UTF8.GetString(rest.Slice(4, textBytes)));
+            RefusalCode code = (RefusalCode)BinaryPrimitives.ReadUInt16LittleEndian(rest);
+            return new HandshakeMessage(kind, remote, default, null, code, Encoding.UTF8.GetString(rest.Slice(4, textBytes)));
         }
 
         if (!protocol.TryAgree(remote, out _))
-            throw new PeerProtocolException(RefusalCode.ProtocolVersion, $"No common protocol version: the refusing side speaks {protocol}, the refused one {remote}.");
+        {
+            throw new PeerProtocolException(
+                RefusalCode.ProtocolVersion, $"No common protocol version: the refusing side speaks {protocol}, the refused one {remote}.");
+        }
+
         return kind switch
         {
             HandshakeKind.Accepted when rest.IsEmpty => new HandshakeMessage(kind, remote, default, null, RefusalCode.None, ""),
@@ -178,7 +183,12 @@ internal static class HandshakeFormat
     {
         int bytes = Encoding.UTF8.GetByteCount(name);
         if (bytes > HandshakeHello.NameBytesMax)
-            throw new LimitExceededException(nameof(HandshakeHello.NameBytesMax), HandshakeHello.NameBytesMax, bytes, $"A {what} of {bytes:N0} bytes; at most {HandshakeHello.NameBytesMax} go into a handshake.");
+        {
+            const int Limit = HandshakeHello.NameBytesMax;
+            throw new LimitExceededException(
+                nameof(HandshakeHello.NameBytesMax), Limit, bytes, $"A {what} of {bytes:N0} bytes; at most {Limit} go into a handshake.");
+        }
+
         target[0] = (byte)bytes;
         return 1 + Encoding.UTF8.GetBytes(name, target[1..]);
     }

@@ -13,7 +13,8 @@ internal interface IPeerNetwork : IAsyncDisposable
     /// <summary>A link of this node to a peer was opened (true) or lost (false). Called outside all locks; must not block.</summary>
     event Action<string, bool>? PeerStateChanged;
 
-    /// <summary>A handshake was refused, by this node or by the other, or a link was closed for a broken protocol. Called outside all locks; must not block.</summary>
+    /// <summary>A handshake was refused, by this node or by the other, or a link was closed for a broken protocol. Called outside all locks;
+    /// must not block.</summary>
     event Action<PeerRefusal>? PeerRefused;
 
     /// <summary>Sets who answers a service; a later call replaces the handler.</summary>

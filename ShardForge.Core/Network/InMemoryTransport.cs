@@ -24,8 +24,10 @@ internal sealed class InMemoryNetwork
     {
         if (_listeners.TryGetValue(endPoint, out InMemoryTransport.Listener? listener))
             return listener;
-        return endPoint is IPEndPoint { Port: int port }
-            && (_listeners.TryGetValue(new IPEndPoint(IPAddress.Any, port), out listener) || _listeners.TryGetValue(new IPEndPoint(IPAddress.IPv6Any, port), out listener))
+        if (endPoint is not IPEndPoint { Port: int port })
+            return null;
+        return _listeners.TryGetValue(new IPEndPoint(IPAddress.Any, port), out listener)
+            || _listeners.TryGetValue(new IPEndPoint(IPAddress.IPv6Any, port), out listener)
             ? listener
             : null;
     }

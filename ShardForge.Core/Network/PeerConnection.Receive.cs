@@ -42,7 +42,10 @@ internal sealed partial class PeerConnection
             // Replies of handlers that were done at once, and pongs, wait for this: one write for all that one read brought.
             Flush();
             if (result.IsCompleted)
-                return new CloseCause(RefusalCode.None, buffer.IsEmpty ? "The other side closed it." : "The other side closed it inside a frame.", CloseKind.Lost);
+            {
+                string text = buffer.IsEmpty ? "The other side closed it." : "The other side closed it inside a frame.";
+                return new CloseCause(RefusalCode.None, text, CloseKind.Lost);
+            }
         }
     }
 
@@ -135,8 +138,8 @@ internal sealed partial class PeerConnection
             case ReplyStatus.HandlerFailed:
                 string text = Encoding.UTF8.GetString(answer.Span);
                 answer.Dispose();
-                call.Fail(new PeerUnavailableException(
-                    PeerFailure.HandlerFailed, mayHaveLeft: true, $"{Remote.NodeId} failed while it handled the request, which may have taken effect: {text}"));
+                string message = $"{Remote.NodeId} failed while it handled the request, which may have taken effect: {text}";
+                call.Fail(new PeerUnavailableException(PeerFailure.HandlerFailed, mayHaveLeft: true, message));
                 return;
             case ReplyStatus.NoHandler:
                 answer.Dispose();

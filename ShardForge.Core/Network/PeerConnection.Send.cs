@@ -15,6 +15,9 @@ internal sealed partial class PeerConnection
     /// <summary>Writes that a sender does for others before it hands the pump to the pool.</summary>
     private const int LoanedBatches = 4;
 
+    /// <summary>Calls under way up to which a sender writes itself, for the sake of its latency.</summary>
+    private const int LoneCallsMax = 4;
+
     private const int GoodbyeTextBytesMax = 512;
 
     private readonly SendQueue _queue;
@@ -144,6 +147,8 @@ internal sealed partial class PeerConnection
         _timer!.Change(TimeSpan.FromMilliseconds(Math.Clamp(Math.Ceiling(wait.TotalMilliseconds), 1, int.MaxValue)), Timeout.InfiniteTimeSpan);
     }
 
+    private static void FailOverdue(object? connection) => ((PeerConnection)connection!).FailOverdue();
+
     private void FailOverdue()
     {
         List<(PeerCall Call, bool HasLeft)> overdue = [];
@@ -178,18 +183,25 @@ internal sealed partial class PeerConnection
         }
     }
 
-    /// <summary>Gets what is queued written: by the pump that runs, or by this thread as far as it goes without waiting.</summary>
+    /// <summary>Gets what is queued written: by the pump that runs, or by this thread as far as it goes without waiting, or by the pool.</summary>
     private void Flush()
     {
+        bool isBusy;
         lock (_gate)
         {
             if (_isPumping || (_isClosed ? !OwesGoodbyeLocked : _queue.IsEmpty))
                 return;
             _isPumping = true;
+            isBusy = _pending.Count > LoneCallsMax;
         }
 
+        // A lone request goes out at once. Where many are under way, their answers come in together and so do the next requests: behind those that are
+        // about to run in the pool's queue, the pump finds them all and writes once.
         // Not awaited: it never fails, and PumpEnded waits for it.
-        _ = PumpAsync();
+        if (isBusy)
+            ThreadPool.UnsafeQueueUserWorkItem(static connection => _ = connection.PumpAsync(), this, preferLocal: false);
+        else
+            _ = PumpAsync();
     }
 
     private bool OwesGoodbyeLocked => !_saidGoodbye && _cause!.SaysGoodbye;
@@ -232,8 +244,8 @@ internal sealed partial class PeerConnection
                 {
                     _saidGoodbye = true;
                     PeerBuffer text = TextBuffer(_cause!.Text);
-                    _batch.Add(new OutgoingFrame(
-                        new OutgoingMessage(FrameKind.Goodbye, PeerPriority.Control, (ushort)_cause.Code, 0, text), FrameFlags.Whole, 0, text.Length));
+                    OutgoingMessage goodbye = new(FrameKind.Goodbye, PeerPriority.Control, (ushort)_cause.Code, 0, text);
+                    _batch.Add(new OutgoingFrame(goodbye, FrameFlags.Whole, 0, text.Length));
                     return true;
                 }
             }

@@ -38,7 +38,12 @@ internal sealed partial class PeerConnection
 
     /// <summary>The connection is taken over: ended and disposed by the loops that <see cref="Start"/> starts.</summary>
     public PeerConnection(
-        ITransportConnection transport, HandshakeOutcome handshake, LinkDirection direction, PeerNetworkOptions options, PeerHandlers handlers, PeerCounters counters)
+        ITransportConnection transport,
+        HandshakeOutcome handshake,
+        LinkDirection direction,
+        PeerNetworkOptions options,
+        PeerHandlers handlers,
+        PeerCounters counters)
     {
         _transport = transport;
         _handshake = handshake;
@@ -46,12 +51,13 @@ internal sealed partial class PeerConnection
         _options = options;
         _handlers = handlers;
         _counters = counters;
-        _name = $"{(direction == LinkDirection.Outgoing ? "link to" : "link from")} {handshake.Remote.NodeId} ({transport.Remote?.ToString() ?? "address unknown"})";
+        string way = direction == LinkDirection.Outgoing ? "link to" : "link from";
+        _name = $"{way} {handshake.Remote.NodeId} ({transport.Remote?.ToString() ?? "address unknown"})";
         _assembler = new MessageAssembler(options.MessageBytesMax);
         int frameBytesMax = Math.Min(options.FrameBytesMax, handshake.RemoteFrameBytesMax);
         _queue = new SendQueue(frameBytesMax, options.Limits.PeerQueueBytesMax, options.Limits.PeerRequestsMax);
         _timer = direction == LinkDirection.Outgoing
-            ? options.TimeProvider.CreateTimer(static state => ((PeerConnection)state!).FailOverdue(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan)
+            ? options.TimeProvider.CreateTimer(FailOverdue, this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan)
             : null;
     }
 
@@ -92,7 +98,7 @@ internal sealed partial class PeerConnection
             if (!_isPumping)
                 _queue.Clear();
             if (cause.SaysGoodbye)
-                _goodbyeTimer = TimeProvider.System.CreateTimer(static state => ((ITransportConnection)state!).Abort(), _transport, s_goodbyeTimeout, Timeout.InfiniteTimeSpan);
+                _goodbyeTimer = TimeProvider.System.CreateTimer(AbortTransport, _transport, s_goodbyeTimeout, Timeout.InfiniteTimeSpan);
         }
 
         _timer?.Dispose();
@@ -122,6 +128,8 @@ internal sealed partial class PeerConnection
     }
 
     public override string ToString() => _name;
+
+    private static void AbortTransport(object? transport) => ((ITransportConnection)transport!).Abort();
 
     private async Task RunAsync()
     {

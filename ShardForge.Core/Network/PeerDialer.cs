@@ -12,7 +12,8 @@ internal sealed class PeerDialer(PeerNetworkOptions options, CancellationToken s
     /// <exception cref="PeerRefusedException">One side does not want the other.</exception>
     /// <exception cref="IOException">Nobody there, or not in time.</exception>
     /// <exception cref="OperationCanceledException">By the token, or the network is stopping.</exception>
-    public async ValueTask<ShakenConnection> DialAsync(EndPoint endPoint, string expectedNodeId, HandshakePurpose purpose, CancellationToken cancellationToken)
+    public async ValueTask<ShakenConnection> DialAsync(
+        EndPoint endPoint, string expectedNodeId, HandshakePurpose purpose, CancellationToken cancellationToken)
     {
         using CancellationTokenSource time = new(options.ConnectTimeout, options.TimeProvider);
         using CancellationTokenSource limit = CancellationTokenSource.CreateLinkedTokenSource(time.Token, stopping, cancellationToken);
@@ -58,7 +59,8 @@ internal sealed class PeerDialer(PeerNetworkOptions options, CancellationToken s
     {
         if (failures == 0)
             return TimeSpan.Zero;
-        double most = Math.Min(options.ReconnectDelayMin.TotalMilliseconds * Math.Pow(2, Math.Min(failures - 1, 30)), options.ReconnectDelayMax.TotalMilliseconds);
+        double doubled = options.ReconnectDelayMin.TotalMilliseconds * Math.Pow(2, Math.Min(failures - 1, 30));
+        double most = Math.Min(doubled, options.ReconnectDelayMax.TotalMilliseconds);
         lock (_gate)
             return TimeSpan.FromMilliseconds(most * (0.5 + (_random.NextDouble() / 2)));
     }

@@ -80,14 +80,7 @@ internal sealed class PeerLink
         return ValueTask.FromException<PeerBuffer>(DownError(lastError));
     }
 
-    private static TaskCompletionSource<PeerConnection> NewOpening()
-    {
-        TaskCompletionSource<PeerConnection> opening = new(TaskCreationOptions.RunContinuationsAsynchronously);
-
-        // Most of the time nobody waits for it, and then nobody looks at its error.
-        _ = opening.Task.ContinueWith(static task => _ = task.Exception, CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted | TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
-        return opening;
-    }
+    private static TaskCompletionSource<PeerConnection> NewOpening() => new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     private async ValueTask<PeerBuffer> CallWhenOpenAsync(
         Task<PeerConnection> opening, PeerService service, PeerBuffer payload, PeerPriority priority, long deadline, CancellationToken cancellationToken)
@@ -102,7 +95,8 @@ internal sealed class PeerLink
         catch (TimeoutException error)
         {
             payload.Dispose();
-            throw new PeerUnavailableException(PeerFailure.TimedOut, mayHaveLeft: false, $"The link to {NodeId} ({EndPoint}) did not open within the time limit. The request had not left.", error);
+            string message = $"The link to {NodeId} ({EndPoint}) did not open within the time limit. The request had not left.";
+            throw new PeerUnavailableException(PeerFailure.TimedOut, mayHaveLeft: false, message, error);
         }
         catch (Exception)
         {
@@ -115,8 +109,14 @@ internal sealed class PeerLink
 
     private PeerUnavailableException DownError(Exception? cause)
     {
-        PeerFailure failure = _stop.IsCancellationRequested ? PeerFailure.Stopped : cause is PeerRefusedException ? PeerFailure.Refused : PeerFailure.NotConnected;
-        return new PeerUnavailableException(failure, mayHaveLeft: false, $"No link to {NodeId} ({EndPoint}): {cause?.Message ?? "it is closed."} The request had not left.", cause);
+        PeerFailure failure = cause switch
+        {
+            _ when _network.IsStopping => PeerFailure.Stopped,
+            PeerRefusedException => PeerFailure.Refused,
+            _ => PeerFailure.NotConnected,
+        };
+        string message = $"No link to {NodeId} ({EndPoint}): {cause?.Message ?? "it is closed."} The request had not left.";
+        return new PeerUnavailableException(failure, mayHaveLeft: false, message, cause);
     }
 
     private async Task RunAsync()
@@ -188,7 +188,11 @@ internal sealed class PeerLink
             _lastError = error;
         }
 
-        opening?.TrySetException(DownError(error));
+        if (opening?.TrySetException(DownError(error)) == true)
+        {
+            // Most of the time nobody waits for it; then the error counts as seen.
+            _ = opening.Task.Exception;
+        }
     }
 
     private void ReportFailure(Exception error, int failuresBefore)

@@ -5,19 +5,18 @@ namespace ShardForge.Network;
 
 /// <summary>The peer links of one node.</summary>
 /// <remarks>In the order of a request: <see cref="PeerLink"/> (one per peer, keeps a connection) → <see cref="PeerDialer"/> → <see cref="Handshake"/> →
-/// <see cref="PeerConnection"/> → <see cref="SendQueue"/> → <see cref="FrameFormat"/> → <see cref="ITransport"/> ⇒ <see cref="PeerNetwork"/>'s accept loop →
+/// <see cref="PeerConnection"/> → <see cref="SendQueue"/> → <see cref="FrameFormat"/> → <see cref="ITransport"/> ⇒ its accept loop →
 /// <see cref="MessageAssembler"/> → <see cref="PeerHandlers"/>.
 /// <code>
 /// Open: the address is bound     Register: who answers     Start: others are let in     SetAddress: links are dialled     Dispose or Kill
 /// </code>
 /// Locks: none is held while another is taken.</remarks>
-internal sealed class PeerNetwork : IPeerNetwork
+internal sealed partial class PeerNetwork : IPeerNetwork
 {
     /// <summary>Why a connection ends that nobody needs any more.</summary>
     public static readonly CloseCause Removed = new(RefusalCode.Closing, "It is not needed any more.", CloseKind.Removed);
 
     private static readonly TimeSpan s_timeoutMax = TimeSpan.FromDays(1);
-    private static readonly TimeSpan s_acceptRetryDelay = TimeSpan.FromMilliseconds(20);
 
     private readonly ConcurrentDictionary<string, PeerLink> _links = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, PeerCounters> _counters = new(StringComparer.Ordinal);
@@ -27,10 +26,8 @@ internal sealed class PeerNetwork : IPeerNetwork
     private readonly CancellationTokenSource _stop = new();
     private readonly ITransportListener? _listener;
     private readonly Lock _gate = new();
-    private Task _accepting = Task.CompletedTask;
     private Task _beating = Task.CompletedTask;
     private Task? _disposing;
-    private int _handshakes;
     private bool _isStopping;
 
     private PeerNetwork(PeerNetworkOptions options, ITransportListener? listener)
@@ -212,6 +209,9 @@ internal sealed class PeerNetwork : IPeerNetwork
         return new ValueTask(_disposing);
     }
 
+    /// <summary>Disposed or killed.</summary>
+    internal bool IsStopping => Volatile.Read(ref _isStopping);
+
     /// <summary>Starts an opened connection, which is to be given to <see cref="Forget"/> at its end.</summary>
     internal PeerConnection Adopt(ShakenConnection opened, LinkDirection direction, PeerCounters counters)
     {
@@ -228,21 +228,24 @@ internal sealed class PeerNetwork : IPeerNetwork
         if (cause.Code is RefusalCode.None or RefusalCode.Closing or RefusalCode.Silent)
             return;
         RefusedBy by = cause.Kind == CloseKind.ByPeer ? RefusedBy.Peer : RefusedBy.ThisNode;
-        ReportRefusal(new PeerRefusal(
-            connection.Remote.NodeId, connection.RemoteEndPoint, new PeerRefusedException(cause.Code, by, cause.Text, $"The {connection} was closed by {(by == RefusedBy.Peer ? "the peer" : NodeId)} ({cause.Code}): {cause.Text}", connection.Remote.NodeId)));
+        string message = $"The {connection} was closed by {(by == RefusedBy.Peer ? "the peer" : NodeId)} ({cause.Code}): {cause.Text}";
+        string remote = connection.Remote.NodeId;
+        ReportRefusal(new PeerRefusal(remote, connection.RemoteEndPoint, new PeerRefusedException(cause.Code, by, cause.Text, message, remote)));
     }
 
     internal void ReportRefusal(PeerRefusal refusal)
     {
-        NetworkLog.Refused(Options.Logger, NodeId, refusal.NodeId ?? "unknown", refusal.Remote?.ToString() ?? "address unknown", refusal.Error.Code, refusal.Error.RefusedBy, refusal.Error.Text);
+        PeerRefusedException error = refusal.Error;
+        string peer = refusal.NodeId ?? "unknown", address = refusal.Remote?.ToString() ?? "address unknown";
+        NetworkLog.Refused(Options.Logger, NodeId, peer, address, error.Code, error.RefusedBy, error.Text);
         try
         {
             PeerRefused?.Invoke(refusal);
         }
-        catch (Exception error)
+        catch (Exception failure)
         {
             // Links do not hang on who listens.
-            NetworkLog.EventFailed(Options.Logger, NodeId, error);
+            NetworkLog.EventFailed(Options.Logger, NodeId, failure);
         }
     }
 
@@ -271,13 +274,15 @@ internal sealed class PeerNetwork : IPeerNetwork
     {
         if (timeout <= TimeSpan.Zero)
             return new ArgumentOutOfRangeException(nameof(timeout), timeout, "A request's time limit is above zero.");
-        return payload.Length <= Options.MessageBytesMax
-            ? null
-            : new LimitExceededException(
-                nameof(PeerNetworkOptions.MessageBytesMax), Options.MessageBytesMax, payload.Length, $"A message of {payload.Length:N0} bytes is over the limit of {Options.MessageBytesMax:N0} of a peer link. It was not sent.");
+        int limit = Options.MessageBytesMax;
+        if (payload.Length <= limit)
+            return null;
+        string message = $"A message of {payload.Length:N0} bytes is over the limit of {limit:N0} of a peer link. It was not sent.";
+        return new LimitExceededException(nameof(PeerNetworkOptions.MessageBytesMax), limit, payload.Length, message);
     }
 
-    private async ValueTask<ShakenConnection> DialOnceAsync(EndPoint endPoint, HandshakePurpose purpose, TimeSpan timeout, CancellationToken cancellationToken)
+    private async ValueTask<ShakenConnection> DialOnceAsync(
+        EndPoint endPoint, HandshakePurpose purpose, TimeSpan timeout, CancellationToken cancellationToken)
     {
         using CancellationTokenSource time = new(timeout < s_timeoutMax ? timeout : s_timeoutMax, Options.TimeProvider);
         using CancellationTokenSource limit = CancellationTokenSource.CreateLinkedTokenSource(time.Token, cancellationToken);
@@ -296,7 +301,8 @@ internal sealed class PeerNetwork : IPeerNetwork
         catch (OperationCanceledException error) when (!cancellationToken.IsCancellationRequested)
         {
             PeerFailure failure = _stop.IsCancellationRequested ? PeerFailure.Stopped : PeerFailure.TimedOut;
-            throw new PeerUnavailableException(failure, mayHaveLeft: false, $"No connection to {endPoint} within {timeout.TotalMilliseconds:N0} ms, or {NodeId} is closing.", error);
+            string message = $"No connection to {endPoint} within {timeout.TotalMilliseconds:N0} ms, or {NodeId} is closing.";
+            throw new PeerUnavailableException(failure, mayHaveLeft: false, message, error);
         }
         catch (OperationCanceledException)
         {
@@ -342,95 +348,12 @@ internal sealed class PeerNetwork : IPeerNetwork
         }
     }
 
-    private async Task AcceptAsync(ITransportListener listener)
-    {
-        while (!_stop.IsCancellationRequested)
-        {
-            try
-            {
-                if (await listener.AcceptAsync(_stop.Token).ConfigureAwait(false) is not ITransportConnection accepted)
-                    return;
-                _activity.Enter();
-
-                // Not awaited here: it never fails, and the count of activities waits for it.
-                _ = ServeAsync(accepted);
-            }
-            catch (OperationCanceledException)
-            {
-                return;
-            }
-            catch (Exception error)
-            {
-                // Out of handles, most likely: the listener stays, others may go.
-                NetworkLog.AcceptFailed(Options.Logger, NodeId, error.Message);
-                await Task.Delay(s_acceptRetryDelay, TimeProvider.System, _stop.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            }
-        }
-    }
-
-    private async Task ServeAsync(ITransportConnection accepted)
-    {
-        EndPoint? address = accepted.Remote;
-        try
-        {
-            // A stranger costs one of a few places, a bounded read and a bounded time; without a place, nothing.
-            if (await ShakeAsync(accepted).ConfigureAwait(false) is not ShakenConnection opened)
-                return;
-            if (opened.Outcome.Remote.Purpose == HandshakePurpose.Probe)
-            {
-                await opened.Transport.DisposeAsync().ConfigureAwait(false);
-                return;
-            }
-
-            HandshakeHello remote = opened.Outcome.Remote;
-            PeerConnection connection = Adopt(opened, LinkDirection.Incoming, remote.Purpose == HandshakePurpose.Link ? CountersOf(remote.NodeId) : new PeerCounters());
-            if (_links.TryGetValue(remote.NodeId, out PeerLink? link))
-                link.TryNow();
-            await connection.Completion.ConfigureAwait(false);
-            Forget(connection);
-        }
-        catch (Exception error)
-        {
-            NetworkLog.AcceptFailed(Options.Logger, NodeId, $"{address}: {error.Message}");
-        }
-        finally
-        {
-            _activity.Exit();
-        }
-    }
-
-    /// <summary>Null: no peer, or none that may come in. The connection is ended then.</summary>
-    private async ValueTask<ShakenConnection?> ShakeAsync(ITransportConnection accepted)
-    {
-        try
-        {
-            if (Interlocked.Increment(ref _handshakes) <= Options.HandshakesMax && _connections.Count(LinkDirection.Incoming) < Options.IncomingConnectionsMax)
-                return await Dialer.AcceptAsync(accepted).ConfigureAwait(false);
-            accepted.Abort();
-            await accepted.DisposeAsync().ConfigureAwait(false);
-            return null;
-        }
-        catch (PeerRefusedException error)
-        {
-            ReportRefusal(new PeerRefusal(error.NodeId, accepted.Remote, error));
-            return null;
-        }
-        catch (Exception error) when (error is IOException or OperationCanceledException)
-        {
-            return null;                                                         // it went away, or we do
-        }
-        finally
-        {
-            Interlocked.Decrement(ref _handshakes);
-        }
-    }
-
     private void Stop(CloseCause cause)
     {
         PeerLink[] links;
         lock (_gate)
         {
-            _isStopping = true;
+            Volatile.Write(ref _isStopping, true);
             links = [.. _links.Values];
         }
 

@@ -92,7 +92,8 @@ internal enum RefusedBy
     Peer,
 }
 
-/// <summary>Why a connection was refused or closed. On the wire: never give a number a second meaning. A number that is not known here is kept as it is.</summary>
+/// <summary>Why a connection was refused or closed. On the wire: never give a number a second meaning. A number that is not known here is kept
+/// as it is.</summary>
 internal enum RefusalCode : ushort
 {
     None = 0,

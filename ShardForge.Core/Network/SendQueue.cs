@@ -171,7 +171,8 @@ internal sealed class SendQueue(int frameBytesMax, long bytesMax, int countMax)
 }
 
 /// <summary>A message that waits to be written. Its payload is the queue's.</summary>
-internal readonly record struct OutgoingMessage(FrameKind Kind, PeerPriority Priority, ushort Code, ulong Correlation, PeerBuffer? Payload, PeerCall? Call = null);
+internal readonly record struct OutgoingMessage(
+    FrameKind Kind, PeerPriority Priority, ushort Code, ulong Correlation, PeerBuffer? Payload, PeerCall? Call = null);
 
 /// <summary>A frame to write. With its last flag the message's payload goes over to whoever took it.</summary>
 internal readonly record struct OutgoingFrame(OutgoingMessage Message, FrameFlags Flags, int PayloadOffset, int PayloadBytes)

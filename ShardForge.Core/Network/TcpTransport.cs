@@ -14,7 +14,10 @@ internal sealed class TcpTransport : ITransport
     public ITransportListener Listen(EndPoint endPoint)
     {
         if (endPoint is not IPEndPoint address)
-            throw new ConfigurationException("ListenEndPoint", $"ListenEndPoint {endPoint} is not an IP address and port of this machine; names cannot be bound.");
+        {
+            throw new ConfigurationException(
+                "ListenEndPoint", $"ListenEndPoint {endPoint} is not an IP address and port of this machine; names cannot be bound.");
+        }
 
         Socket socket = new(address.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
         try
@@ -27,7 +30,8 @@ internal sealed class TcpTransport : ITransport
         {
             socket.Dispose();
             string reason = error.SocketErrorCode == SocketError.AddressAlreadyInUse ? "is in use" : "cannot be bound";
-            throw new ConfigurationException("ListenEndPoint", $"ListenEndPoint {address} {reason} ({error.SocketErrorCode}: {error.Message}). Nothing was started.", error);
+            throw new ConfigurationException(
+                "ListenEndPoint", $"ListenEndPoint {address} {reason} ({error.SocketErrorCode}: {error.Message}). Nothing was started.", error);
         }
     }
 

@@ -6,8 +6,8 @@ using ShardForge.Network;
 namespace ShardForge.Testing.Network;
 
 /// <summary>Carries one direction of a connection, frame by frame, and does to it what the faults say.</summary>
-/// <remarks>It knows of a frame only where it ends (the length in its first four bytes) and whether it is part of the handshake. Frames wait in order: while some are
-/// delayed, later ones line up behind them.
+/// <remarks>It knows of a frame only where it ends (the length in its first four bytes) and whether it is part of the handshake. Frames wait
+/// in order: while some are delayed, later ones line up behind them.
 /// Threads: a reading loop and, while frames are delayed, one that delivers them; only one of the two writes at a time.</remarks>
 internal sealed class FaultyStream(NetworkFaults faults, int from, int to, PipeReader source, PipeWriter target, CancellationToken ended)
 {

@@ -5,8 +5,8 @@ using ShardForge.Network;
 namespace ShardForge.Testing.Network;
 
 /// <summary>A transport of one node of a test that obeys the <see cref="NetworkFaults"/> of the test.</summary>
-/// <remarks>The side that dials puts both directions of its connection under the faults, so the accepting side needs nothing. All nodes of a test have to dial through
-/// one of these.</remarks>
+/// <remarks>The side that dials puts both directions of its connection under the faults, so the accepting side needs nothing. All nodes of a
+/// test have to dial through one of these.</remarks>
 internal sealed class FaultyTransport(ITransport inner, NetworkFaults faults, int node) : ITransport
 {
     public ITransportListener Listen(EndPoint endPoint)

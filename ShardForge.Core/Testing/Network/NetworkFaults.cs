@@ -4,8 +4,8 @@ using System.Net;
 namespace ShardForge.Testing.Network;
 
 /// <summary>What is wrong with the network between the nodes of one test: shared by the <see cref="FaultyTransport"/> of each.</summary>
-/// <remarks>A blocked direction holds the bytes, as a real partition does to TCP: nothing fails, nothing arrives, not even the end of a connection, until it is
-/// healed or someone's patience ends. Frames that are dropped are lost for good, which the receiver notices by the gap.
+/// <remarks>A blocked direction holds the bytes, as a real partition does to TCP: nothing fails, nothing arrives, not even the end of a
+/// connection, until it is healed or someone's patience ends. Frames that are dropped are lost for good, which the receiver notices by the gap.
 /// Changes take effect on open connections at the next frame. Safe for concurrent use. Randomness by seed; the handshake is neither dropped nor
 /// doubled, so that links come up again.</remarks>
 internal sealed class NetworkFaults(int seed, TimeProvider? timeProvider = null)
@@ -80,7 +80,8 @@ internal sealed class NetworkFaults(int seed, TimeProvider? timeProvider = null)
         {
             foreach (FaultyConnection connection in _connections)
             {
-                if ((connection.Dialler == first && connection.Acceptor == second) || (connection.Dialler == second && connection.Acceptor == first))
+                (int dialler, int acceptor) = (connection.Dialler, connection.Acceptor);
+                if ((dialler == first && acceptor == second) || (dialler == second && acceptor == first))
                     cut.Add(connection);
             }
         }
@@ -128,8 +129,10 @@ internal sealed class NetworkFaults(int seed, TimeProvider? timeProvider = null)
     {
         if (_owners.TryGetValue(endPoint, out int owner))
             return owner;
-        return endPoint is IPEndPoint { Port: int port }
-            && (_owners.TryGetValue(new IPEndPoint(IPAddress.Any, port), out owner) || _owners.TryGetValue(new IPEndPoint(IPAddress.IPv6Any, port), out owner))
+        if (endPoint is not IPEndPoint { Port: int port })
+            return null;
+        return _owners.TryGetValue(new IPEndPoint(IPAddress.Any, port), out owner)
+            || _owners.TryGetValue(new IPEndPoint(IPAddress.IPv6Any, port), out owner)
             ? owner
             : null;
     }
@@ -154,7 +157,8 @@ internal sealed class NetworkFaults(int seed, TimeProvider? timeProvider = null)
         lock (_gate)
         {
             change();
-            Volatile.Write(ref _isActive, _isPartitioned || _blocked.Count > 0 || _delay > TimeSpan.Zero || _dropProbability > 0 || _duplicateProbability > 0);
+            bool damages = _dropProbability > 0 || _duplicateProbability > 0;
+            Volatile.Write(ref _isActive, _isPartitioned || _blocked.Count > 0 || _delay > TimeSpan.Zero || damages);
             (changed, _changed) = (_changed, new(TaskCreationOptions.RunContinuationsAsynchronously));
         }
 
