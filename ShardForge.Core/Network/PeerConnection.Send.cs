@@ -195,8 +195,8 @@ internal sealed partial class PeerConnection
             isBusy = _pending.Count > LoneCallsMax;
         }
 
-        // A lone request goes out at once. Where many are under way, their answers come in together and so do the next requests: behind those that are
-        // about to run in the pool's queue, the pump finds them all and writes once.
+        // A lone request goes out at once. Where many are under way, their answers come in together and so do the next requests: behind
+        // those that are about to run in the pool's queue, the pump finds them all and writes once.
         // Not awaited: it never fails, and PumpEnded waits for it.
         if (isBusy)
             ThreadPool.UnsafeQueueUserWorkItem(static connection => _ = connection.PumpAsync(), this, preferLocal: false);
@@ -316,10 +316,15 @@ internal sealed partial class PeerConnection
         ended?.TrySetResult();
     }
 
+    /// <summary>Completes when the pump has ended; none starts any more. For a connection that is closed and aborted.</summary>
     private Task PumpEnded()
     {
         lock (_gate)
+        {
+            // Whoever closed it may come only now to write the goodbye: too late for that.
+            _saidGoodbye = true;
             return _isPumping ? (_pumpEnded ??= new(TaskCreationOptions.RunContinuationsAsynchronously)).Task : Task.CompletedTask;
+        }
     }
 
     /// <summary>A text for the other side, cut to what a small frame holds.</summary>

@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Net;
 
 namespace ShardForge.Network;
@@ -76,12 +77,16 @@ internal sealed class PeerDialer(PeerNetworkOptions options, CancellationToken s
     private ValueTask<ITransportConnection> SecureAsync(ITransportConnection connection, LinkDirection direction, CancellationToken cancellationToken) =>
         options.Security?.SecureAsync(connection, direction, cancellationToken) ?? ValueTask.FromResult(connection);
 
-    private HandshakeSide Side(HandshakeHello hello) => new(hello, options.Protocol, options.FrameBytesMax, NextNonce(), options.Policy);
+    private HandshakeSide Side(HandshakeHello hello) => new(hello, options.Protocol, options.FrameBytesMax, NextNonce(hello), options.Policy);
 
-    private ulong NextNonce()
+    private ulong NextNonce(HandshakeHello hello)
     {
+        // The seeded source gives the same numbers after every start; instance and open counter make them this start's own.
+        Span<byte> instance = stackalloc byte[16];
+        hello.InstanceId.TryWriteBytes(instance, bigEndian: true, out _);
+        ulong own = BinaryPrimitives.ReadUInt64LittleEndian(instance[8..]) ^ (hello.OpenCounter * 0x9E37_79B9_7F4A_7C15);
         lock (_gate)
-            return (ulong)_random.NextInt64(long.MinValue, long.MaxValue);
+            return own ^ (ulong)_random.NextInt64(long.MinValue, long.MaxValue);
     }
 
     /// <summary>Null: as it is. A cancellation of ours becomes what it means.</summary>
