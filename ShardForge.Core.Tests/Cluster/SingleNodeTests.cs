@@ -31,6 +31,18 @@ public sealed class SingleNodeTests
     }
 
     [Test]
+    public async Task A_write_that_does_not_wait_for_readiness_is_taken_fresh_and_reopened()
+    {
+        using TempFolder folder = new();
+        for (int open = 0; open < 2; open++)
+        {
+            await using ShardForgeCluster node = ShardForgeCluster.Open(new ShardForgeConfig { DataDirectory = folder });
+            await node.PutAsync(Bytes("k"), Bytes($"{open}"));
+            Assert.That(Text(await node.GetAsync(Bytes("k"))), Is.EqualTo($"{open}"));
+        }
+    }
+
+    [Test]
     public async Task The_empty_key_and_the_empty_value_are_allowed()
     {
         await using ShardForgeCluster node = await ShardForgeCluster.OpenAsync(new ShardForgeConfig());

@@ -14,8 +14,8 @@ public sealed class LogEventTests
     private static readonly (string Namespace, int First, int Last)[] s_ranges =
     [
         ("ShardForge.Network", 2000, 2999),
-        ("ShardForge.Consensus.NodeLog", 3500, 3999),
-        ("ShardForge.Consensus", 3000, 3499),
+        ("ShardForge.Consensus.NodeLog", 3100, 3999),
+        ("ShardForge.Consensus", 3000, 3099),
         ("ShardForge.Storage", 4000, 4999),
         ("ShardForge.Replication", 5000, 5999),
         ("ShardForge.Metadata", 6000, 6999),

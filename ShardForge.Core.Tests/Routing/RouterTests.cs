@@ -61,6 +61,19 @@ public sealed class RouterTests
     }
 
     [Test]
+    public async Task R18_A_first_attempt_from_before_the_horizon_begins_anew()
+    {
+        FakeCluster cluster = new();
+        cluster.OnSend = (_, request) => ((WriteRequest)request).KnownTimestamp == new Timestamp(7) ? FakeCluster.Ok()
+            : new ShardResponse { Status = ShardStatus.TooOld, Timestamp = new Timestamp(7) };
+
+        ShardResponse response = await cluster.PutAsync();
+
+        Assert.That(response.Status, Is.EqualTo(ShardStatus.Ok));
+        Assert.That(cluster.Writes.Select(static write => write.IsRetry), Is.All.False);
+    }
+
+    [Test]
     public async Task A_condition_that_fails_without_a_doubt_is_an_answer()
     {
         FakeCluster cluster = new() { OnSend = static (_, _) => new ShardResponse { Status = ShardStatus.ConditionFailed } };

@@ -74,6 +74,7 @@ internal sealed class ShardResponses(ShardId shard, string nodeId)
     public ShardResponse TooOld(Timestamp known, Timestamp now, TimeSpan horizon) => new()
     {
         Status = ShardStatus.TooOld,
+        Timestamp = now,
         Message = $"Shard {shard} on {nodeId}: the request began at {known}, more than {horizon} before {now}; what earlier attempts left may be forgotten. This attempt wrote nothing.",
     };
 

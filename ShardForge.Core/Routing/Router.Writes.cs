@@ -70,6 +70,11 @@ internal sealed partial class Router
                             attempts.Refused(target, response, this, route);
                             map = await RefreshAsync(map, deadline).ConfigureAwait(false);
                             break;
+                        case ShardStatus.TooOld when !inDoubt && response.Timestamp > request.KnownTimestamp:
+                            // No earlier attempt is open, so the request begins anew. A node that has asked for no timestamp since it was opened, or
+                            // for longer than the horizon, knows no late enough one.
+                            request = request with { KnownTimestamp = response.Timestamp };
+                            continue;
                         default:
                             // R22: a negative answer is final only if no other attempt of the id is open.
                             if (inDoubt)
