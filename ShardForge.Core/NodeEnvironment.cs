@@ -17,6 +17,12 @@ internal sealed record NodeEnvironment
     /// <summary>For all randomness of the node; null: drawn anew at each open.</summary>
     public int? Seed { get; init; }
 
+    /// <summary>
+    /// Shortest time without a leader after which a replica stands for election; the longest is twice that. Leases are judged by it (R04), so it must be the
+    /// same on all nodes of a cluster: that is why it is no setting. The default replaces a leader well within a second.
+    /// </summary>
+    public TimeSpan ElectionTimeout { get; init; } = TimeSpan.FromMilliseconds(300);
+
     /// <summary>Size of a log segment, in bytes; null: the default.</summary>
     public int? LogSegmentBytes { get; init; }
 

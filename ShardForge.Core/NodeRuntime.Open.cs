@@ -49,8 +49,8 @@ internal sealed partial class NodeRuntime
         _resources = new StorageResources(Config.StorageResources);
         _raft = new RaftNode(new PeerRaftLink(_network), new RaftNodeOptions
         {
-            ElectionTimeoutLower = Config.ElectionTimeout,
-            ElectionTimeoutUpper = Config.ElectionTimeout * 2,
+            ElectionTimeoutLower = _environment.ElectionTimeout,
+            ElectionTimeoutUpper = _environment.ElectionTimeout * 2,
             Seed = _random.NextSeed(),
             TemporaryDirectory = _directory.TemporaryDirectory,
             FileSystem = _location.Files,
@@ -116,12 +116,13 @@ internal sealed partial class NodeRuntime
 
     private DataDirectory OpenDirectory()
     {
-        NodeLogOptions defaults = new();
+        NodeLogOptions defaults = Config.DataDirectory is null ? NodeLogOptions.InMemory : new();
         int segmentBytes = _environment.LogSegmentBytes ?? defaults.SegmentBytes;
         return DataDirectory.Open(_location.Files, _location.Path, Config.NodeId, Config.ClusterName, Config.StorageEngine.Name, defaults with
         {
             SegmentBytes = segmentBytes,
             FirstSegmentBytes = Math.Min(defaults.FirstSegmentBytes, segmentBytes),
+            Logger = _loggers.CreateLogger("ShardForge.Log"),
         });
     }
 

@@ -9,7 +9,6 @@ public sealed partial record ShardForgeConfig
 {
     internal const int NameBytesMax = 128, ShardCountMax = 4_096, MembersMax = 1_000;
     private static readonly TimeSpan s_operationTimeoutMax = TimeSpan.FromDays(1);
-    private static readonly TimeSpan s_electionTimeoutMin = TimeSpan.FromMilliseconds(50), s_electionTimeoutMax = TimeSpan.FromSeconds(60);
 
     /// <summary>Throws for what is wrong whatever the directory holds.</summary>
     internal void Validate()
@@ -28,8 +27,6 @@ public sealed partial record ShardForgeConfig
         Require(ReplicationFactor is null or >= 1, nameof(ReplicationFactor), $"is {ReplicationFactor}; it has to be at least 1");
         Require(OperationTimeout > TimeSpan.Zero && OperationTimeout <= s_operationTimeoutMax, nameof(OperationTimeout),
             $"is {OperationTimeout}; it has to be above zero and at most {s_operationTimeoutMax}");
-        Require(ElectionTimeout >= s_electionTimeoutMin && ElectionTimeout <= s_electionTimeoutMax, nameof(ElectionTimeout),
-            $"is {ElectionTimeout}; allowed are {s_electionTimeoutMin} to {s_electionTimeoutMax}");
         ValidateLimits();
         ValidateAddresses();
     }

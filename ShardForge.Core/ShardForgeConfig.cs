@@ -54,10 +54,4 @@ public sealed partial record ShardForgeConfig
 
     /// <summary>Memory and workers that the storage engines of all shards on this node share.</summary>
     public StorageResourceOptions StorageResources { get; init; } = new();
-
-    /// <summary>
-    /// Shortest time without a leader after which a replica stands for election; the longest is twice that, drawn anew each time.
-    /// 50 ms to 60 s, the same on all nodes. Default 300 ms: a leader is replaced well within a second.
-    /// </summary>
-    public TimeSpan ElectionTimeout { get; init; } = TimeSpan.FromMilliseconds(300);
 }

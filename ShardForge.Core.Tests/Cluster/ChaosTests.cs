@@ -12,6 +12,9 @@ public sealed class ChaosTests
 {
     private const int Clients = 6, Keys = 8, FaultsPerRun = 6;
 
+    /// <summary>Nothing here may hang; this is far above what a busy machine needs.</summary>
+    private static readonly TimeSpan s_stepLimit = TimeSpan.FromSeconds(60);
+
     private static IEnumerable<int> Seeds()
     {
         if (int.TryParse(Environment.GetEnvironmentVariable("SHARDFORGE_SEED"), CultureInfo.InvariantCulture, out int only))
@@ -62,15 +65,15 @@ public sealed class ChaosTests
             {
                 case 0:
                     Note(events, log, $"kill {node}");
-                    await cluster.KillAsync(node);
+                    await cluster.KillAsync(node).WaitAsync(s_stepLimit);
                     await ContinueAsync(history, random, events, seed);
-                    await cluster.RestartAsync(node);
+                    await cluster.RestartAsync(node).WaitAsync(s_stepLimit);
                     break;
                 case 1:
                     Note(events, log, $"power cut {node}");
-                    await cluster.PowerCutAsync(node);
+                    await cluster.PowerCutAsync(node).WaitAsync(s_stepLimit);
                     await ContinueAsync(history, random, events, seed);
-                    await cluster.RestartAsync(node);
+                    await cluster.RestartAsync(node).WaitAsync(s_stepLimit);
                     break;
                 case 2:
                     Note(events, log, $"partition {node}");
@@ -86,22 +89,22 @@ public sealed class ChaosTests
                     break;
                 case 4:
                     Note(events, log, "all down");
-                    await Task.WhenAll(Enumerable.Range(0, 3).Select(it => it == node ? cluster.KillAsync(it) : cluster.PowerCutAsync(it)));
-                    await Task.WhenAll(Enumerable.Range(0, 3).Select(it => cluster.RestartAsync(it)));
+                    await Task.WhenAll(Enumerable.Range(0, 3).Select(it => it == node ? cluster.KillAsync(it) : cluster.PowerCutAsync(it))).WaitAsync(s_stepLimit);
+                    await Task.WhenAll(Enumerable.Range(0, 3).Select(it => cluster.RestartAsync(it))).WaitAsync(s_stepLimit);
                     break;
                 default:
                     Note(events, log, $"delay, stop {node}");
                     cluster.DelayLinks(TimeSpan.FromMilliseconds(random.Next(1, 15)));
-                    await cluster.StopAsync(node);
+                    await cluster.StopAsync(node).WaitAsync(s_stepLimit);
                     await ContinueAsync(history, random, events, seed);
                     cluster.Heal();
-                    await cluster.RestartAsync(node);
+                    await cluster.RestartAsync(node).WaitAsync(s_stepLimit);
                     break;
             }
         }
 
         await stop.CancelAsync();
-        await Task.WhenAll(clients);
+        await Task.WhenAll(clients).WaitAsync(s_stepLimit);
         for (int key = 0; key < Keys; key++)
         {
             long start = history.Now();

@@ -60,7 +60,6 @@ public sealed class ShardForgeTestCluster : IAsyncDisposable
                 LoggerFactory = options.LoggerFactory,
                 TimeProvider = options.TimeProvider,
                 Limits = options.Limits,
-                ElectionTimeout = options.ElectionTimeout,
             });
         }
     }
@@ -265,6 +264,7 @@ public sealed class ShardForgeTestCluster : IAsyncDisposable
                     Transport = new FaultyTransport(owner._transport, owner._faults, index),
                     // Every run of every node draws its own: ids must not come again.
                     Seed = unchecked((((owner.Seed * 31) + index) * 1_000_003) + ++_run),
+                    ElectionTimeout = owner._options.ElectionTimeout,
                     LogSegmentBytes = 8 * 1024 * 1024,
                     SilenceAlarm = owner._options.ElectionTimeout * 5,
                 }, cancellationToken).ConfigureAwait(false);
