@@ -21,10 +21,21 @@ internal sealed partial class NodeRuntime
         HashSet<ReplicaId> created = await CreateReplicasAsync(record, cancellationToken).ConfigureAwait(false);
         MapOf(_metadata.State);
 
+        // A directory that the cluster refuses must neither vote nor serve (R38): looked at before the groups take part, and again for what came meanwhile.
+        ThrowIfRejected();
         Task[] opening = [.. _directory.Log.Replicas.Select(log => OpenReplicaAsync(log, record, created.Contains(log.Replica), cancellationToken))];
         await Task.WhenAll(opening).ConfigureAwait(false);
+        if (_metadata.Rejection is { } rejection)
+            _raft.FailAll(rejection);
+        ThrowIfRejected();
         _releasing = ReleaseLogsAsync();
         _broughtUp.TrySetResult();
+    }
+
+    private void ThrowIfRejected()
+    {
+        if (_metadata.Rejection is { } rejection)
+            throw new ConfigurationException(rejection.Setting, rejection.Message, rejection);
     }
 
     /// <summary>Logs for the replicas that the formation record gives this node and that it never had (R40).</summary>

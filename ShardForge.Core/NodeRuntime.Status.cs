@@ -49,8 +49,7 @@ internal sealed partial class NodeRuntime
             throw;
         }
 
-        if (_metadata.Rejection is { } rejection)
-            throw new ConfigurationException(rejection.Setting, rejection.Message, rejection);
+        ThrowIfRejected();
     }
 
     /// <summary>Completes when the shard's leader answers this node.</summary>
@@ -68,8 +67,7 @@ internal sealed partial class NodeRuntime
             }
             catch (ShardUnavailableException)
             {
-                if (_metadata.Rejection is { } rejection)
-                    throw new ConfigurationException(rejection.Setting, rejection.Message, rejection);
+                ThrowIfRejected();
             }
         }
     }

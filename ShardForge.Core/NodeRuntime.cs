@@ -101,8 +101,7 @@ internal sealed partial class NodeRuntime : ILocalReplicas, IShardMapSource
 
     async ValueTask<ShardMap> IShardMapSource.WaitForNewerAsync(ulong version, CancellationToken cancellationToken)
     {
-        if (_metadata.Rejection is { } rejection)
-            throw new ConfigurationException(rejection.Setting, rejection.Message, rejection);
+        ThrowIfRejected();
         ClusterState state = await _metadata.WaitForAsync(state => state.Version > version, cancellationToken).ConfigureAwait(false);
         return MapOf(state);
     }
