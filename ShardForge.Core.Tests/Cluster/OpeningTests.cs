@@ -32,11 +32,16 @@ public sealed class OpeningTests
         yield return Case("ListenEndPoint", new ShardForgeConfig { NodeId = "a", Members = new Dictionary<string, EndPoint> { ["a"] = s_one, ["b"] = s_two } });
         yield return Case("ListenEndPoint", new ShardForgeConfig
         {
-            NodeId = "a", ListenEndPoint = new(IPAddress.Loopback, 0), Members = new Dictionary<string, EndPoint> { ["a"] = s_one, ["b"] = s_two },
+            NodeId = "a",
+            ListenEndPoint = new(IPAddress.Loopback, 0),
+            Members = new Dictionary<string, EndPoint> { ["a"] = s_one, ["b"] = s_two },
         });
         yield return Case("ReplicationFactor", new ShardForgeConfig
         {
-            NodeId = "a", ListenEndPoint = s_one, ReplicationFactor = 3, Members = new Dictionary<string, EndPoint> { ["a"] = s_one, ["b"] = s_two },
+            NodeId = "a",
+            ListenEndPoint = s_one,
+            ReplicationFactor = 3,
+            Members = new Dictionary<string, EndPoint> { ["a"] = s_one, ["b"] = s_two },
         });
         yield return Case("Join", new ShardForgeConfig { NodeId = "a", ListenEndPoint = s_one, Members = new Dictionary<string, EndPoint> { ["a"] = s_one }, Join = [s_two] });
         yield return Case("Limits", new ShardForgeConfig { Limits = new Limits { KeyBytesMax = 0 } });

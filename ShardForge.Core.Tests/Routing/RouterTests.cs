@@ -205,7 +205,10 @@ public sealed class RouterTests
         {
             WriteRequest request = new()
             {
-                Shard = default, Epoch = default, Id = new OperationId(1, ++_id), KnownTimestamp = default,
+                Shard = default,
+                Epoch = default,
+                Id = new OperationId(1, ++_id),
+                KnownTimestamp = default,
                 Writes = [new KeyWrite(s_key, new byte[] { 1 })],
             };
             using Deadline deadline = new(Limit, Time, Token);
@@ -240,7 +243,12 @@ public sealed class RouterTests
 
         private Router Router() => _router ??= new Router(new RouterOptions
         {
-            NodeId = "n1", Maps = this, Replicas = this, Link = this, TimeProvider = Time, NextRandom = static () => 0.5,
+            NodeId = "n1",
+            Maps = this,
+            Replicas = this,
+            Link = this,
+            TimeProvider = Time,
+            NextRandom = static () => 0.5,
         });
     }
 }
