@@ -1,11 +1,31 @@
+using System.Runtime.ExceptionServices;
+
 namespace ShardForge.Tests.Replication;
 
-/// <summary>While it lives, what follows an await runs on the thread that completes it: the test framework's own context would send it to the pool, and a run would not be the same twice.</summary>
-internal sealed class InlineContinuations : IDisposable
+/// <summary>Runs a scripted test on a thread of its own, so that what follows an await runs on the thread that completes it: the test framework's context would send it to the pool, and so would a stack that is nearly used up.</summary>
+internal static class InlineContinuations
 {
-    private readonly SynchronizationContext? _before = SynchronizationContext.Current;
+    private const int StackBytes = 16 * 1024 * 1024;
 
-    public InlineContinuations() => SynchronizationContext.SetSynchronizationContext(null);
-
-    public void Dispose() => SynchronizationContext.SetSynchronizationContext(_before);
+    public static T Run<T>(Func<Task<T>> test)
+    {
+        T result = default!;
+        ExceptionDispatchInfo? error = null;
+        Thread thread = new(() =>
+        {
+            try
+            {
+                result = test().GetAwaiter().GetResult();
+            }
+            catch (Exception thrown)
+            {
+                error = ExceptionDispatchInfo.Capture(thrown);
+            }
+        }, StackBytes)
+        { Name = "scripted test", IsBackground = true };
+        thread.Start();
+        thread.Join();
+        error?.Throw();
+        return result;
+    }
 }

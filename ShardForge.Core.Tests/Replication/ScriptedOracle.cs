@@ -6,13 +6,16 @@ namespace ShardForge.Tests.Replication;
 internal sealed class ScriptedOracle
 {
     private readonly Lock _gate = new();
-    private readonly List<(ScriptedTimestampSource Source, TaskCompletionSource<Timestamp> Answer)> _asking = [];
+    private readonly List<Asking> _asking = [];
 
     /// <summary>Highest timestamp given to anybody.</summary>
     public Timestamp Last { get; private set; }
 
     /// <summary>True: whoever asks waits for <see cref="Answer"/>.</summary>
     public bool Holds { get; set; }
+
+    /// <summary>True: an answer that is held is already chosen, and only late. False: it is chosen when it is given.</summary>
+    public bool ChoosesWhenAsked { get; set; }
 
     public int AskingCount
     {
@@ -34,22 +37,36 @@ internal sealed class ScriptedOracle
     /// <param name="count">How many; null: all.</param>
     public void Answer(int? count = null)
     {
-        while (count is null or > 0)
+        for (; count is null or > 0 && AskingCount > 0; count--)
         {
-            (ScriptedTimestampSource Source, TaskCompletionSource<Timestamp> Answer) next;
-            Timestamp timestamp;
-            lock (_gate)
-            {
-                if (_asking.Count == 0)
-                    return;
-                next = _asking[0];
-                _asking.RemoveAt(0);
-                timestamp = TakeLocked(next.Source);
-            }
-
-            next.Answer.TrySetResult(timestamp);
-            count--;
+            if (AskingCount == 0)
+                return;
+            AnswerOne(place: 0);
         }
+    }
+
+    /// <summary>Answers one of those that wait.</summary>
+    /// <param name="place">Which, counted from 0 in the order in which they asked.</param>
+    public void AnswerOne(int place)
+    {
+        Asking asking;
+        Timestamp timestamp;
+        lock (_gate)
+        {
+            asking = _asking[place];
+            _asking.RemoveAt(place);
+            timestamp = asking.Chosen ?? TakeLocked();
+        }
+
+        asking.Source.Learn(timestamp);
+        asking.Answer.TrySetResult(timestamp);
+    }
+
+    /// <summary>An answer at once, whoever else waits.</summary>
+    public Timestamp Take()
+    {
+        lock (_gate)
+            return TakeLocked();
     }
 
     public ITimestampSource CreateSource() => new ScriptedTimestampSource(this);
@@ -61,19 +78,20 @@ internal sealed class ScriptedOracle
         lock (_gate)
         {
             if (!Holds)
-                return new(TakeLocked(source));
-            _asking.Add((source, answer));
+            {
+                source.Learn(TakeLocked());
+                return new(Last);
+            }
+
+            _asking.Add(new Asking(source, answer, ChoosesWhenAsked ? TakeLocked() : null));
         }
 
         return new(answer.Task.WaitAsync(cancellationToken));
     }
 
-    private Timestamp TakeLocked(ScriptedTimestampSource source)
-    {
-        Last = Last.Next;
-        source.Learn(Last);
-        return Last;
-    }
+    private Timestamp TakeLocked() => Last = Last.Next;
+
+    private sealed record Asking(ScriptedTimestampSource Source, TaskCompletionSource<Timestamp> Answer, Timestamp? Chosen);
 }
 
 /// <summary>One node's way to a <see cref="ScriptedOracle"/>.</summary>
@@ -85,5 +103,11 @@ internal sealed class ScriptedTimestampSource(ScriptedOracle oracle) : ITimestam
 
     public ValueTask<Timestamp> NextAsync(CancellationToken cancellationToken) => oracle.NextAsync(this, cancellationToken);
 
-    public void Learn(Timestamp timestamp) => Interlocked.Exchange(ref _lastKnown, timestamp.Value);
+    public void Learn(Timestamp timestamp)
+    {
+        // Answers can come in another order than they were given.
+        ulong known = Interlocked.Read(ref _lastKnown);
+        while (known < timestamp.Value && Interlocked.CompareExchange(ref _lastKnown, timestamp.Value, known) is { } seen && seen != known)
+            known = seen;
+    }
 }

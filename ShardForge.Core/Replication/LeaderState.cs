@@ -233,7 +233,7 @@ internal sealed class LeaderState(Term term, TaskCreationOptions continuations)
 
     // ---- the end
 
-    /// <summary>Ends the leadership (R09): whoever waits here goes to the next leader, what was not proposed never will be.</summary>
+    /// <summary>Ends the leadership (R09): whoever waits here goes to the next leader. What waits in <see cref="ToPropose"/> is left to the caller.</summary>
     /// <param name="released">Gets whom to wake.</param>
     public void LoseLocked(ReleasedWaiters released)
     {
@@ -248,9 +248,6 @@ internal sealed class LeaderState(Term term, TaskCreationOptions continuations)
             released.LostReads.AddRange(write.Waiters ?? []);
             write.Waiters = null;
         }
-
-        while (ToPropose.TryDequeue(out PendingCommand? command))
-            released.NotWritten.Add(command);
     }
 
     private static bool IsFixedAtOrBelow(RegisteredWrite write, Timestamp readAt) => !write.CommitTimestamp.IsZero && write.CommitTimestamp <= readAt;

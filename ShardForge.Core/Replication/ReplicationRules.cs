@@ -68,9 +68,6 @@ internal sealed record ReplicationRules
     /// <summary>R13: closing raises <c>highestRead</c>.</summary>
     public bool R13RaisesHighestRead { get; init; } = true;
 
-    /// <summary>R13: closing needs the lease.</summary>
-    public bool R13NeedsLease { get; init; } = true;
-
     /// <summary>R16: a serializable transaction's reads are validated, as a read at its commit timestamp.</summary>
     public bool R16Validates { get; init; } = true;
 

@@ -26,11 +26,8 @@ internal sealed partial class ShardReplica
             LeaderState? leader = _leader;
             if (leader is not null && (!status.IsLeader || status.Term != leader.Term))
             {
-                leader.LoseLocked(released);
-                _leader = null;
+                LoseLocked(leader, released);
                 LogLost(_logger, Shard, _options.NodeId, leader.Term, status.Leader, status.Term);
-                if (!_rules.R11SameTerm)
-                    KeepForNextTermLocked(released);
             }
 
             if (status.IsLeader && _leader is null && status.Term > _lastLedTerm)
@@ -109,10 +106,10 @@ internal sealed partial class ShardReplica
             if (_fault is not null)
                 return;
             _fault = fault;
-            _leader?.LoseLocked(released);
-            _leader = null;
+            if (_leader is { } leader)
+                LoseLocked(leader, released);
             foreach (ProposedEntry proposed in _proposed.Values)
-                released.Stopped.AddRange(proposed.Commands);
+                EndLocked(proposed, CommandFate.Stopped, released);
             _proposed.Clear();
         }
 
@@ -121,10 +118,11 @@ internal sealed partial class ShardReplica
         released.Wake();
     }
 
-    // The anomaly of R11, for the test that shows it: what was evaluated is kept and appended in whatever term comes.
-    private void KeepForNextTermLocked(ReleasedWaiters released)
+    private void LoseLocked(LeaderState leader, ReleasedWaiters released)
     {
-        _evaluatedInOldTerm.AddRange(released.NotWritten);
-        released.NotWritten.Clear();
+        leader.LoseLocked(released);
+        RefuseQueuedLocked(leader, released);
+        if (_leader == leader)
+            _leader = null;
     }
 }

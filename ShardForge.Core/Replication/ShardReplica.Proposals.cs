@@ -66,7 +66,7 @@ internal sealed partial class ShardReplica
     {
         // R13: t first, then the lease. A leader that lost it closes nothing more.
         Timestamp closing = Behind(_timestamps.LastKnown, _options.ClosedLag);
-        bool mayClose = !_rules.R13NeedsLease || _group!.HasLease(leader.Term);
+        bool mayClose = _group!.HasLease(leader.Term);
         round = [];
         closed = default;
         lock (_gate)
@@ -133,29 +133,35 @@ internal sealed partial class ShardReplica
             _evaluatedInOldTerm.AddRange(round);
         else
             EndLocked(new ProposedEntry(leader.Term, leader, round), CommandFate.NotWritten, released);
-        leader.LoseLocked(released);
-        if (_leader == leader)
-            _leader = null;
+        LoseLocked(leader, released);
     }
 
-    // Registration and latches end here, with the fate (R09).
+    // What is in no entry yet never will be.
+    private void RefuseQueuedLocked(LeaderState leader, ReleasedWaiters released)
+    {
+        while (leader.ToPropose.TryDequeue(out PendingCommand? command))
+        {
+            if (leader.IsLost && !_rules.R11SameTerm)
+                _evaluatedInOldTerm.Add(command);
+            else
+                EndLocked(command, CommandFate.NotWritten, released);
+        }
+    }
+
     private void EndLocked(ProposedEntry entry, CommandFate fate, ReleasedWaiters released)
     {
         entry.Leader.EntriesInFlight--;
-        List<PendingCommand> ended = fate switch
-        {
-            CommandFate.Applied => released.Applied,
-            CommandFate.NotWritten => released.NotWritten,
-            CommandFate.Stopped => released.Stopped,
-            _ => released.Unknown,
-        };
         foreach (PendingCommand command in entry.Commands)
-        {
-            _chargedBytes -= command.ChargedBytes;
-            if (command is RegisteredWrite write)
-                write.Leader.RemoveLocked(write, released);
-            ended.Add(command);
-        }
+            EndLocked(command, fate, released);
+    }
+
+    // Registration and latches end here, with the fate (R09).
+    private void EndLocked(PendingCommand command, CommandFate fate, ReleasedWaiters released)
+    {
+        _chargedBytes -= command.ChargedBytes;
+        if (command is RegisteredWrite write)
+            write.Leader.RemoveLocked(write, released);
+        released.Add(command, fate);
     }
 
     private byte[] EncodeRound(StorageBatch batch, List<PendingCommand> round, Timestamp closed)

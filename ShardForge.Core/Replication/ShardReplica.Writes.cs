@@ -118,7 +118,7 @@ internal sealed partial class ShardReplica
         return fate switch
         {
             CommandFate.Applied => _responses.Written(write.CommitTimestamp, shape.Epoch),
-            CommandFate.NotWritten => NotLeader(),
+            CommandFate.NotWritten => _shape == shape ? NotLeader() : _responses.WrongShard(_shape.Epoch),
             _ => _responses.OutcomeUnknown(),
         };
     }

@@ -96,14 +96,23 @@ internal sealed partial class ShardReplica : IShardReplica, IRaftStateMachine, I
         OnStatusChanged(group.Status);
     }
 
-    /// <summary>The shard's range or epoch has changed; reads that began before and end after answer <see cref="ShardStatus.WrongShard"/>, writes not yet fixed too (R11).</summary>
+    /// <summary>
+    /// The shard's range or epoch has changed. Reads that began before and end after answer <see cref="ShardStatus.WrongShard"/>, and so do writes that are in no
+    /// entry yet: what was evaluated under an epoch is appended under it (R11).
+    /// </summary>
     public void Reshape(Epoch epoch, SlotRange slots)
     {
+        ReleasedWaiters released = new();
         lock (_gate)
         {
-            if (epoch > _shape.Epoch)
-                _shape = new ShardShape(epoch, slots, _options.PartitionRule);
+            if (epoch <= _shape.Epoch)
+                return;
+            _shape = new ShardShape(epoch, slots, _options.PartitionRule);
+            if (_leader is { } leader)
+                RefuseQueuedLocked(leader, released);
         }
+
+        released.Wake();
     }
 
     public ValueTask<ShardResponse> ExecuteAsync(ShardRequest request, CancellationToken cancellationToken) => request switch

@@ -23,6 +23,9 @@ internal sealed class Operation(int number, string what)
 
     public string What { get; set; } = what;
 
+    /// <summary>In a scenario: what it is called there, and all that is shown of it.</summary>
+    public string? Name { get; init; }
+
     /// <summary>Moments on one clock over all clients: of the call, of the commit's call (of a snapshot transaction), of the answer.</summary>
     public long Begin { get; set; }
 
@@ -46,7 +49,7 @@ internal sealed class Operation(int number, string what)
     /// <summary>A transaction under snapshot isolation that writes reads at one moment and writes at another.</summary>
     public bool HasTwoPoints { get; set; }
 
-    public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"#{Number} {What} [{Begin}-{End}] {Outcome}");
+    public override string ToString() => Name ?? string.Create(CultureInfo.InvariantCulture, $"#{Number} {What} [{Begin}-{End}] {Outcome}");
 }
 
 /// <summary>A version in the final state of a shard.</summary>

@@ -1,4 +1,3 @@
-using NUnit.Framework;
 using ShardForge.Replication;
 using static ShardForge.Tests.Replication.Requests;
 
@@ -118,7 +117,8 @@ internal sealed class RandomClient(RandomRun run, int number)
                 return;
             string[] scanned = [.. page.Entries.Select(entry => Text(entry.Key)!).Order(StringComparer.Ordinal)];
             string[] got = [.. operation.Reads.Where(read => read.Key.Shard == asked && _lastSeen[read.Key] is not null).Select(read => read.Key.Key)];
-            Assert.That(scanned, Is.EqualTo(got), $"{operation}: scan and gets differ");
+            if (!scanned.SequenceEqual(got, StringComparer.Ordinal))
+                throw new InvalidOperationException($"{operation}: scan and gets differ: {string.Join(',', scanned)} and {string.Join(',', got)}");
         }
 
         operation.Outcome = OperationOutcome.Done;
@@ -186,7 +186,8 @@ internal sealed class RandomClient(RandomRun run, int number)
                 return response;
             if (response.Status is ShardStatus.HistoryGone)
                 break;
-            Assert.That(response.Status, Is.AnyOf(ShardStatus.NotLeader, ShardStatus.TimedOut), response.Message);
+            if (response.Status is not (ShardStatus.NotLeader or ShardStatus.TimedOut))
+                throw new InvalidOperationException($"{operation}: {response.Status}, {response.Message}");
         }
 
         operation.Outcome = OperationOutcome.NotDone;

@@ -1,7 +1,4 @@
-using NUnit.Framework;
-using ShardForge.Mvcc;
 using ShardForge.Replication;
-using ShardForge.Storage;
 
 namespace ShardForge.Tests.Replication.Random;
 
@@ -20,6 +17,9 @@ internal sealed class RandomRun
     private readonly List<(int Shard, int Replica)> _undeposed = [];
     private readonly List<(CancellationTokenSource Token, Operation Operation)> _open = [];
     private readonly bool _hasFaults;
+
+    // Several waits for one task are not all run inline; a wait with a token of its own is a task of its own.
+    private readonly CancellationTokenSource _never = new();
     private readonly int _thread = Environment.CurrentManagedThreadId;
     private long _now;
     private bool _isDraining;
@@ -39,11 +39,7 @@ internal sealed class RandomRun
     public List<string> Trace { get; } = [];
 
     /// <returns>Null: the history keeps every promise; else what is wrong, with the operations.</returns>
-    public static string? Execute(int seed, ReplicationRules? rules = null)
-    {
-        using InlineContinuations inline = new();
-        return ExecuteAsync(seed, rules).GetAwaiter().GetResult();
-    }
+    public static string? Execute(int seed, ReplicationRules? rules = null) => InlineContinuations.Run(() => ExecuteAsync(seed, rules));
 
     private static async Task<string?> ExecuteAsync(int seed, ReplicationRules? rules)
     {
@@ -124,8 +120,15 @@ internal sealed class RandomRun
 
         // What is still in flight comes to its end, then the final state is read.
         _isDraining = true;
-        for (int i = 0; i < 200; i++)
+        for (int i = 0; i < 100; i++)
             Step();
+        foreach (ScriptedShard shard in Shards)
+        {
+            foreach (ShardReplica replica in shard.Replicas)
+                shard.Group[replica.Options.Replica].HoldsApplies = false;
+            shard.Group.Commit();
+        }
+
         return HistoryCheck.Run(Operations, FinalVersions()) ?? CompareReplicas();
     }
 
@@ -154,7 +157,7 @@ internal sealed class RandomRun
         else if (pick < 96)
             Elect(shard);
         else if (pick < 97)
-            _ = shard.Leader.RaiseHistoryLimitAsync(new(Oracle.Last.Value > 6 ? Oracle.Last.Value - (ulong)Next(6) : 0), CancellationToken.None).AsTask();
+            _ = shard.Leader.RaiseHistoryLimitAsync(new(Oracle.Last.Value > 6 ? Oracle.Last.Value - (ulong)Next(6) : 0), _never.Token).AsTask();
     }
 
     private void Deliver()
@@ -216,21 +219,7 @@ internal sealed class RandomRun
     {
         Dictionary<ShardKey, List<FinalVersion>> versions = [];
         foreach (ScriptedShard shard in Shards)
-        {
-            using IStorageIterator iterator = replicaOf(shard).Engine.Scan(MvccKey.VersionRange(KeyRange.All));
-            while (iterator.MoveNext())
-            {
-                byte[] userKey = new byte[iterator.Key.Length];
-                Assert.That(MvccKey.TryReadVersion(iterator.Key, userKey, out int length, out Timestamp timestamp));
-                VersionHeader header = VersionHeader.Read(iterator.Value, out int headerBytes);
-                ShardKey key = new(shard.Group.Shard.Value, Requests.Text(userKey[..length])!);
-                if (!versions.TryGetValue(key, out List<FinalVersion>? list))
-                    versions.Add(key, list = []);
-                // Newest first in the engine, oldest first here.
-                list.Insert(0, new FinalVersion(timestamp.Value, (int)header.Operation.Low, header.IsDeleted ? null : Requests.Text(iterator.Value[headerBytes..].ToArray())));
-            }
-        }
-
+            FinalState.Read(replicaOf(shard).Engine, shard.Group.Shard.Value, versions);
         return versions;
     }
 
@@ -240,8 +229,6 @@ internal sealed class RandomRun
         for (int number = 1; number <= ScriptedShard.ReplicaCount; number++)
         {
             int replica = number;
-            foreach (ScriptedShard shard in Shards)
-                shard.Group[shard[replica].Options.Replica].HoldsApplies = false;
             if (Show(FinalVersions(shard => shard[replica])) != expected)
                 return $"replica n{replica} differs";
         }
