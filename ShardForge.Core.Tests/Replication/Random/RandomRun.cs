@@ -191,7 +191,7 @@ internal sealed class RandomRun
 
     private void Depose()
     {
-        if (_undeposed.Count == 0)
+        if (_undeposed.Count == 0 || (!_isDraining && Chance(80)))
             return;
         (int shard, int replica) = _undeposed[0];
         _undeposed.RemoveAt(0);

@@ -19,7 +19,6 @@ internal sealed class RandomRunTests
 
     // The clients and the checker would be worth nothing if they found nothing.
     [TestCase(nameof(ReplicationRules.R06AboveHighestRead))]
-    [TestCase(nameof(ReplicationRules.R06RegistersBeforeAsking))]
     [TestCase(nameof(ReplicationRules.R07WaitsForRegistered))]
     [TestCase(nameof(ReplicationRules.R07ReadsAfterTheWait))]
     [TestCase(nameof(ReplicationRules.R08NeedsLease))]
