@@ -32,7 +32,7 @@ internal sealed class IncomingSnapshot(ReplicaId sender, long transfer, LogIndex
     public void Prepare(IFileSystem files)
     {
         files.DeleteDirectory(Directory);
-        files.CreateDirectory(Directory);
+        DurableDirectory.Create(files, Directory);
     }
 
     /// <exception cref="InvalidDataException">Out of order, or of a name that leads out of the directory.</exception>

@@ -59,8 +59,7 @@ internal sealed partial class MetadataReplica
         }
 
         string directory = GetGenerationDirectory(generation);
-        if (!_options.FileSystem.DirectoryExists(directory))
-            CreateDurably(directory);
+        DurableDirectory.Create(_options.FileSystem, directory);
         await MetadataFile.SaveAsync(
             _options.FileSystem, ImagePath(_options.Directory, generation), MetadataFile.ImageMagic, image.Encode(), $"shardforge-meta {_options.NodeId}").ConfigureAwait(false);
 
@@ -88,17 +87,6 @@ internal sealed partial class MetadataReplica
                 _options.FileSystem, Path.Combine(directory, MetadataFile.ImageName), MetadataFile.ImageMagic, image.Encode(), $"shardforge-meta {_options.NodeId}").ConfigureAwait(false);
             return image.AppliedIndex;
         }
-    }
-
-    /// <summary>Creates the directory of a generation; the names on the way to it survive a power cut.</summary>
-    private void CreateDurably(string directory)
-    {
-        IFileSystem fileSystem = _options.FileSystem;
-        fileSystem.CreateDirectory(directory);
-        string shards = Path.GetDirectoryName(_options.Directory)!;
-        fileSystem.FlushDirectory(_options.Directory);
-        fileSystem.FlushDirectory(shards);
-        fileSystem.FlushDirectory(Path.GetDirectoryName(shards)!);
     }
 
     private void RemoveOtherGenerations(long generation)

@@ -46,7 +46,7 @@ internal static class EngineMarker
     {
         // Looked at before the lock as well, since taking that creates a file: what is refused stays as it was.
         _ = IsMarked(files, directory, engineName, formatVersion, firstFiles);
-        StorageFiles.CreateDirectory(files, directory);
+        DurableDirectory.Create(files, directory);
         string lockPath = Path.Combine(directory, LockFileName);
         IDisposable held = files.TryLock(lockPath)
             ?? throw new ConfigurationException("DataDirectory", $"{directory} is in use: another engine or process holds {lockPath}. Nothing was changed.");

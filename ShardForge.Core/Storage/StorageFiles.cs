@@ -29,20 +29,6 @@ internal static class StorageFiles
         return bytes;
     }
 
-    /// <summary>Creates a directory with its parents, durably.</summary>
-    public static void CreateDirectory(IFileSystem files, string directory)
-    {
-        List<string> created = [];
-        for (string? missing = Path.GetFullPath(directory); missing is not null && !files.DirectoryExists(missing); missing = Path.GetDirectoryName(missing))
-            created.Add(missing);
-        files.CreateDirectory(directory);
-        foreach (string path in created)
-        {
-            if (Path.GetDirectoryName(path) is { } parent)
-                files.FlushDirectory(parent);
-        }
-    }
-
     /// <summary>Fills the directory of a checkpoint; gives back what it filled of it if that fails.</summary>
     /// <param name="files">Where the directory is.</param>
     /// <param name="directory">Absent or empty.</param>
@@ -55,7 +41,7 @@ internal static class StorageFiles
             throw new ArgumentException($"The directory of a checkpoint must be absent or empty; {directory} is not. Nothing was changed.", nameof(directory));
         try
         {
-            CreateDirectory(files, directory);
+            DurableDirectory.Create(files, directory);
             fill();
             files.FlushDirectory(directory);
         }

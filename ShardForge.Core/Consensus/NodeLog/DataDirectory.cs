@@ -93,7 +93,7 @@ internal sealed class DataDirectory : IAsyncDisposable
     {
         try
         {
-            CreateDurably(files, path);
+            DurableDirectory.Create(files, path);
             return files.TryLock(System.IO.Path.Combine(path, "LOCK"))
                 ?? throw new ConfigurationException("DataDirectory", $"{path} is in use: another node, of this process or another one, holds its LOCK.");
         }
@@ -103,24 +103,13 @@ internal sealed class DataDirectory : IAsyncDisposable
         }
     }
 
-    private static void CreateDurably(IFileSystem files, string path)
-    {
-        if (files.DirectoryExists(path))
-            return;
-        string? parent = System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(path));
-        if (parent is not null)
-            CreateDurably(files, parent);
-        files.CreateDirectory(path);
-        if (parent is not null)
-            files.FlushDirectory(parent);
-    }
-
     // If this fails, the log is stopped as by a crash: its end file is still there, and nothing was appended.
     private void Begin()
     {
         try
         {
             Files.DeleteDirectory(TemporaryDirectory);
+            DurableDirectory.Create(Files, ShardsDirectory);    // before the replicas, which create theirs at the same time
             Identity.Write(Files, Path);
         }
         catch

@@ -205,11 +205,7 @@ internal sealed class NodeLog : INodeLog
 
     private static void Begin(LogSegmentStore store, NodeLogOptions options)
     {
-        string? parent = Path.GetDirectoryName(Path.GetFullPath(store.Directory));
-        bool isNew = !store.Files.DirectoryExists(store.Directory);
-        store.Files.CreateDirectory(store.Directory);
-        if (isNew && parent is not null)
-            store.Files.FlushDirectory(parent);
+        DurableDirectory.Create(store.Files, store.Directory);
         store.Create(new LogSegmentHeader(options.NewLogId ?? Guid.NewGuid(), Number: 1, options.FirstSegmentBytes, StartPosition: 0, options.BatchBytesMax)).Dispose();
     }
 
