@@ -21,9 +21,9 @@ internal sealed class LogRecovery(IFileSystem files, string directory)
             ulong number = logNumbers[index];
             string path = Path.Combine(directory, LogFormat.FileName(number));
             byte[] bytes = ReadAll(path);
-            if (cleanLog is { } clean && clean.Number == number && bytes.Length < clean.End)
-                throw new CorruptionException(path, bytes.Length, $"the log has {bytes.Length:N0} bytes and had {clean.End:N0} when it was closed.");
             long end = ReplayOne(path, bytes, number, ref nextSequence, replay, out bool isWhole);
+            if (cleanLog is { } clean && clean.Number == number && end < clean.End)
+                throw new CorruptionException(path, end, $"valid records end here, and there were {clean.End:N0} bytes when it was closed.");
             if (isWhole)
                 continue;
             ThrowIfPromised(path, bytes, number, end);
