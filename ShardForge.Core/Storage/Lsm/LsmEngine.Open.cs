@@ -51,7 +51,7 @@ internal sealed partial class LsmEngine
         if (_context.WriteAheadLog)
         {
             logNumber = _versions.NewFileNumber();
-            _log = new WriteAheadLog(_fileSystem, directory, logNumber, _context.Name, _writeLatch, _counters, Fail);
+            _log = new WriteAheadLog(_fileSystem, directory, logNumber, _visibleSequence + 1, _context.Name, _writeLatch, _counters, Fail);
         }
 
         _active = NewMemtable(logNumber);

@@ -165,7 +165,7 @@ internal sealed partial class LsmEngine
                 throw conflict!;
             ulong sequence = _visibleSequence + 1;
             if (_log is not null)
-                place = AppendToLogLocked(sequence, encoded);
+                place = AppendToLogLocked(sequence, batch.Count, encoded);
             int count = _active.Apply(encoded, sequence);
             Invariant.Check(count == batch.Count);
             ulong last = sequence + (ulong)count - 1;
@@ -178,11 +178,11 @@ internal sealed partial class LsmEngine
         }
     }
 
-    private long AppendToLogLocked(ulong sequence, ReadOnlySpan<byte> encoded)
+    private long AppendToLogLocked(ulong sequence, int operationCount, ReadOnlySpan<byte> encoded)
     {
         try
         {
-            return _log!.Append(sequence, encoded);
+            return _log!.Append(sequence, operationCount, encoded);
         }
         catch (IOException error) when (DiskErrors.IsDiskFull(error))
         {

@@ -29,7 +29,9 @@ internal sealed class LogFile : IDisposable
         }
         catch
         {
+            // Not needed for recovery, which goes by sequence numbers; but a full disk shall not fill with headers.
             _file.Dispose();
+            files.Delete(_file.Path);
             throw;
         }
     }

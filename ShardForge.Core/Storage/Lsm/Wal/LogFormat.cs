@@ -9,14 +9,15 @@ namespace ShardForge.Storage.Lsm.Wal;
 /// header | magic 8 | format version 4 | zero 4 | log number 8 | zero 4 | CRC-32C 4 of the 28 before |
 /// record | payload bytes 4 | CRC-32C 4 | sequence &lt;&lt; 8 | kind 8 | promised offset 8 | payload | zeros to a multiple of 8 |
 ///   CRC      seeded with log number and offset, over all but itself and the zeros: a record of the file's former life, or in another place, fails it
-///   kind     1 batch (payload: <see cref="StorageBatch"/>; its operations get sequence, sequence + 1, ...), 2 promise (no payload)
+///   kind     1 batch (payload: <see cref="StorageBatch"/>; its operations get sequence, sequence + 1, ...), 2 promise (no payload; sequence of the next batch)
 ///   promised all bytes of this log below it were durable when the record was written, and, where it is above 0, all earlier logs to their ends
 /// </code>
 /// A flush is followed, once the log falls idle, by a promise (not flushed itself), so that also the last flushed record has a witness.
-/// <para><b>Torn tail or damage.</b> Reading stops at the first record that is not valid, or whose sequence number does not follow. If any later record of this log
-/// is valid and promises an offset above that place, or any record of a later log promises an offset above 0, something that was durable is gone: that is damage and
-/// reported. Else it is what no flush covered when the power went: that record and everything behind it, later logs included, is dropped. What survives
-/// is always a prefix of what was written. Not told apart: damage of bytes that were flushed and that no promise reached before the power went.</para>
+/// <para><b>Torn tail or damage.</b> Reading a log stops at the first record that is not valid; the next log goes on only with exactly the next sequence number (a
+/// record that a full disk cut off leaves half of itself at the end of a log, and nothing is missing behind it). If a later record of the same log is valid and promises an
+/// offset above that place, or the sequence numbers have a gap and any record from there on promises anything, then something that was durable is gone: that is
+/// damage and reported. Else it is what no flush covered when the power went: it is dropped with everything behind it, later logs included. What survives is always a
+/// prefix of what was written. Not told apart: damage of bytes that were flushed and that no promise reached before the power went.</para>
 /// <para>Nothing dropped can come back: the next open writes what it kept into tables, and the edit that names them makes all these logs obsolete.</para>
 /// Versions of the format: 1 (this one).</remarks>
 internal static class LogFormat

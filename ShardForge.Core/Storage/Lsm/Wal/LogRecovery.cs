@@ -21,38 +21,34 @@ internal sealed class LogRecovery(IFileSystem files, string directory)
             ulong number = logNumbers[index];
             string path = Path.Combine(directory, LogFormat.FileName(number));
             byte[] bytes = ReadAll(path);
-            long end = ReplayOne(path, bytes, number, ref nextSequence, replay, out bool isWhole);
+            (long end, bool hasGap) = ReplayOne(path, bytes, number, ref nextSequence, replay);
             if (cleanLog is { } clean && clean.Number == number && end < clean.End)
                 throw new CorruptionException(path, end, $"valid records end here, and there were {clean.End:N0} bytes when it was closed.");
-            if (isWhole)
-                continue;
             ThrowIfPromised(path, bytes, number, end);
-            ThrowIfPromisedLater(path, end, logNumbers, index);
+            if (!hasGap)
+                continue;
+            ThrowIfPromisedLater(path, end, nextSequence, logNumbers, index);
             return;
         }
     }
 
-    private static long ReplayOne(string path, byte[] bytes, ulong number, ref ulong nextSequence, Replay replay, out bool isWhole)
+    /// <returns>Where the valid records end, and whether one was valid but did not follow.</returns>
+    private static (long End, bool HasGap) ReplayOne(string path, byte[] bytes, ulong number, ref ulong nextSequence, Replay replay)
     {
-        isWhole = false;
         if (!LogFormat.TryReadHeader(path, bytes, number))
-            return 0;
+            return (0, false);
         long offset = LogFormat.HeaderBytes;
         while (LogFormat.TryReadRecord(bytes, number, offset, out LogRecord record))
         {
+            // What lies between was lost with the end of an earlier log.
+            if (record.Sequence != nextSequence)
+                return (offset, true);
             if (record.Kind == LogRecordKind.Batch)
-            {
-                // A gap: what was between was lost with the tail of the log before.
-                if (record.Sequence != nextSequence)
-                    return 0;
-                nextSequence = record.Sequence + (ulong)replay(record.Sequence, record.Payload);
-            }
-
+                nextSequence += (ulong)replay(record.Sequence, record.Payload);
             offset += LogFormat.RecordBytes(record.Payload.Length);
         }
 
-        isWhole = IsZero(bytes, offset);
-        return offset;
+        return (offset, false);
     }
 
     private static void ThrowIfPromised(string path, byte[] bytes, ulong number, long end)
@@ -64,21 +60,20 @@ internal sealed class LogRecovery(IFileSystem files, string directory)
         }
     }
 
-    private void ThrowIfPromisedLater(string path, long end, IReadOnlyList<ulong> logNumbers, int index)
+    /// <summary>A gap in the sequence numbers: if this log or a later one promises anything, all before it was durable.</summary>
+    private void ThrowIfPromisedLater(string path, long end, ulong nextSequence, IReadOnlyList<ulong> logNumbers, int index)
     {
-        for (int laterIndex = index + 1; laterIndex < logNumbers.Count; laterIndex++)
+        for (int laterIndex = index; laterIndex < logNumbers.Count; laterIndex++)
         {
             ulong number = logNumbers[laterIndex];
             byte[] bytes = ReadAll(Path.Combine(directory, LogFormat.FileName(number)));
             for (long later = LogFormat.HeaderBytes; later < bytes.Length; later += 8)
             {
                 if (LogFormat.TryReadRecord(bytes, number, later, out LogRecord record) && record.Promise > 0)
-                    throw new CorruptionException(path, end, $"no valid record is here, but log {number} says that this one was durable to its end.");
+                    throw new CorruptionException(path, end, $"the record here does not follow: writes from {nextSequence} on are missing, and log {number} says that they were durable.");
             }
         }
     }
-
-    private static bool IsZero(byte[] bytes, long offset) => offset >= bytes.Length || bytes.AsSpan((int)offset).IndexOfAnyExcept((byte)0) < 0;
 
     private byte[] ReadAll(string path)
     {

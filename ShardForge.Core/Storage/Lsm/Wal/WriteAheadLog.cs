@@ -20,6 +20,7 @@ internal sealed class WriteAheadLog : IDisposable
     private readonly List<LogFile> _unsynced = [];
     private LogFile _current;
     private long _appended, _durable;
+    private ulong _nextSequence;    // guarded by the write latch
     private TaskCompletionSource? _nextFlush;
     private Thread? _thread;
     private Exception? _failure;
@@ -28,14 +29,16 @@ internal sealed class WriteAheadLog : IDisposable
     /// <param name="files">Where the log is.</param>
     /// <param name="directory">The engine's.</param>
     /// <param name="number">Of the first file.</param>
+    /// <param name="nextSequence">Of the first batch.</param>
     /// <param name="name">Of the thread.</param>
     /// <param name="writeLatch">The engine's.</param>
     /// <param name="counters">The engine's.</param>
     /// <param name="failed">Told when a flush failed; the engine then takes no more writes.</param>
-    public WriteAheadLog(IFileSystem files, string directory, ulong number, string name, object writeLatch, LsmCounters counters, Action<Exception> failed)
+    public WriteAheadLog(IFileSystem files, string directory, ulong number, ulong nextSequence, string name, object writeLatch, LsmCounters counters, Action<Exception> failed)
     {
         _files = files;
         _directory = directory;
+        _nextSequence = nextSequence;
         _name = name;
         _writeLatch = writeLatch;
         _counters = counters;
@@ -48,9 +51,11 @@ internal sealed class WriteAheadLog : IDisposable
 
     /// <summary>Writes a batch to the operating system.</summary>
     /// <returns>The place behind it.</returns>
-    public long Append(ulong sequence, ReadOnlySpan<byte> batch)
+    public long Append(ulong sequence, int operationCount, ReadOnlySpan<byte> batch)
     {
+        Invariant.Check(sequence == _nextSequence);
         int bytes = _current.Append(LogRecordKind.Batch, sequence, batch);
+        _nextSequence = sequence + (ulong)operationCount;
         _counters.AddDiskBytes(bytes);
         long appended = _appended + bytes;
         Volatile.Write(ref _appended, appended);
@@ -204,7 +209,7 @@ internal sealed class WriteAheadLog : IDisposable
 
             try
             {
-                _counters.AddDiskBytes(_current.Append(LogRecordKind.Promise, 0, []));
+                _counters.AddDiskBytes(_current.Append(LogRecordKind.Promise, _nextSequence, []));
             }
             catch (IOException) when (_failure is null)
             {
