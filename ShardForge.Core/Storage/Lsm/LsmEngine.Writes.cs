@@ -271,6 +271,10 @@ internal sealed partial class LsmEngine
             {
                 if (_flushedSequence >= _visibleSequence)
                     return true;
+
+                // Again, now inside the gate: whoever fails or stops takes the waiters there, and nobody would take a later one.
+                ThrowIfDisposed();
+                ThrowIfFailed();
                 ThrowIfDiskIsFullLocked();
                 TaskCompletionSource waiter = NewSignal();
                 _flushWaiters.Add((_visibleSequence, waiter));

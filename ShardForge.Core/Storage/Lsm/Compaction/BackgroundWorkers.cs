@@ -23,7 +23,11 @@ internal sealed class BackgroundWorkers(int threadsMax) : IDisposable
                 return false;
             (urgent ? _urgent : _other).Enqueue(job);
             if (_idle > 0)
+            {
+                // Counted here, not by the thread when it gets to run: two jobs in a row need two threads.
+                _idle--;
                 Monitor.Pulse(_gate);
+            }
             else if (_threads.Count < threadsMax)
                 StartThreadLocked();
             return true;
@@ -71,7 +75,6 @@ internal sealed class BackgroundWorkers(int threadsMax) : IDisposable
                         return;
                     _idle++;
                     Monitor.Wait(_gate);
-                    _idle--;
                 }
             }
 
@@ -81,8 +84,11 @@ internal sealed class BackgroundWorkers(int threadsMax) : IDisposable
             lock (_gate)
             {
                 _runningOther--;
-                if (_other.Count > 0)
+                if (_other.Count > 0 && _idle > 0)
+                {
+                    _idle--;
                     Monitor.Pulse(_gate);
+                }
             }
         }
     }

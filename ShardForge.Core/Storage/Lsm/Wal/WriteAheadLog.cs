@@ -24,7 +24,7 @@ internal sealed class WriteAheadLog : IDisposable
     private TaskCompletionSource? _nextFlush;
     private Thread? _thread;
     private Exception? _failure;
-    private bool _closing;
+    private bool _closing, _closed;
 
     /// <param name="files">Where the log is.</param>
     /// <param name="directory">The engine's.</param>
@@ -83,9 +83,14 @@ internal sealed class WriteAheadLog : IDisposable
                 return Task.FromException(FlushFailed(_failure));
             if ((place ?? Volatile.Read(ref _appended)) <= _durable)
                 return Task.CompletedTask;
+            Invariant.Require(!_closed);
             if (_nextFlush is null)
             {
                 _nextFlush = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+
+                // While it is closed the flush that comes last serves them all.
+                if (_closing)
+                    return _nextFlush.Task;
                 if (_thread is null)
                 {
                     _thread = new Thread(Run) { IsBackground = true, Name = $"shardforge-wal {_name}" };
@@ -118,16 +123,26 @@ internal sealed class WriteAheadLog : IDisposable
             if (_failure is null && Volatile.Read(ref _appended) > _durable)
                 SyncAll();
         }
-        catch (IOException error)
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {
-            // Nobody was promised what is lost here; the next open sees a torn tail.
+            // The next open sees a torn tail; who still waits learns that it is not known.
             _failure = error;
         }
-        finally
+
+        TaskCompletionSource? last;
+        lock (_gate)
         {
-            foreach (LogFile file in _unsynced)
-                file.Dispose();
+            _closed = true;
+            last = _nextFlush;
+            _nextFlush = null;
         }
+
+        if (_failure is null)
+            last?.SetResult();
+        else
+            last?.SetException(FlushFailed(_failure));
+        foreach (LogFile file in _unsynced)
+            file.Dispose();
     }
 
     /// <summary>Whether all that was appended is durable.</summary>
