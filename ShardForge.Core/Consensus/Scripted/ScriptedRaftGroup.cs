@@ -9,7 +9,7 @@ internal sealed class ScriptedRaftGroup(ScriptedCluster cluster, ReplicaId repli
     private IRaftStateMachine? _stateMachine;
     private LogIndex _applied;
     private Task _feeding = Task.CompletedTask;
-    private bool _isFeeding, _holdsApplies;
+    private bool _isFeeding, _holdsApplies, _isDisposed;
 
     public ShardId Shard => cluster.Shard;
 
@@ -17,7 +17,7 @@ internal sealed class ScriptedRaftGroup(ScriptedCluster cluster, ReplicaId repli
 
     public RaftStatus Status => _status;
 
-    public LogIndex CommitIndex => cluster.CommitIndex;
+    public LogIndex CommitIndex => HoldsApplies ? AppliedIndex : cluster.CommitIndex;
 
     public LogIndex AppliedIndex
     {
@@ -45,6 +45,9 @@ internal sealed class ScriptedRaftGroup(ScriptedCluster cluster, ReplicaId repli
     /// <summary>False: the lease has run out, though the replica may still lead. An election ends it anyway.</summary>
     public bool LeaseIsValid { get; set; } = true;
 
+    /// <summary>False: it reaches no majority, so it gets no read barrier.</summary>
+    public bool ReachesMajority { get; set; } = true;
+
     internal IRaftStateMachine? StateMachine => _stateMachine;
 
     /// <summary>End of this replica's own log, for a leader whose tail is lost. Guarded by the cluster's gate.</summary>
@@ -57,7 +60,7 @@ internal sealed class ScriptedRaftGroup(ScriptedCluster cluster, ReplicaId repli
     public ValueTask<LogIndex?> ConfirmLeadershipAsync(Term term, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
-        return new(_status.IsLeader && cluster.LeadsNow(replica, term) ? cluster.CommitIndex : null);
+        return new(ReachesMajority && _status.IsLeader && _status.Term == term && cluster.LeadsNow(replica, term) ? (LogIndex?)cluster.CommitIndex : null);
     }
 
     public ValueTask<bool> TransferLeadershipAsync(ReplicaId? target, CancellationToken cancellationToken)
@@ -74,7 +77,10 @@ internal sealed class ScriptedRaftGroup(ScriptedCluster cluster, ReplicaId repli
 
     public async ValueTask DisposeAsync()
     {
+        if (_isDisposed)
+            return;
         ChangeStatus(cluster.Follower() with { Role = RaftRole.Stopped });
+        _isDisposed = true;
         Detach();
         await _stopping.CancelAsync().ConfigureAwait(false);
         await _feeding.ConfigureAwait(false);
@@ -104,6 +110,8 @@ internal sealed class ScriptedRaftGroup(ScriptedCluster cluster, ReplicaId repli
 
     internal void ChangeStatus(RaftStatus status)
     {
+        if (_isDisposed)
+            return;
         _status = status;
         _stateMachine?.OnStatusChanged(status);
     }
