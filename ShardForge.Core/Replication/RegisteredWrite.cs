@@ -50,7 +50,7 @@ internal sealed class RegisteredWrite(WriteRequest request, TaskCreationOptions 
     public WriteRequest Request { get; } = request;
 
     /// <summary>Blind puts and deletes that are no retry may hold a key together: they look at nothing.</summary>
-    public bool IsShared { get; } = request is { HasCondition: false, Start: null, IsRetry: false };
+    public bool IsShared { get; } = request is { HasCondition: false, Start: null, IsRetry: false, ReadKeys.Count: 0, ReadRanges.Count: 0 };
 
     /// <summary>Hashes of its keys, in the order of the request.</summary>
     public ulong[] KeyHashes { get; } = HashesOf(request);

@@ -83,6 +83,8 @@ internal sealed partial class ShardReplica
 
                 if (reader.Kind == ShardCommandKind.WritesWithLocks)
                     _locks.Prepare(reader.Payload);
+                else if (_checksClosed)
+                    CheckAboveClosed(reader.Payload, closed);
                 _applyBatch.Append(reader.Payload);
             }
 
@@ -91,6 +93,17 @@ internal sealed partial class ShardReplica
         catch (InvalidDataException error)
         {
             throw new CorruptionException($"the log of shard {Shard} ({_options.Replica} on {_options.NodeId})", entry.Index.Value, $"entry {entry.Index} of term {entry.Term}: {error.Message}", error);
+        }
+    }
+
+    // R13: no earlier entry promised that this write would not come. A lock's commit may come below; it is not of this kind.
+    private static void CheckAboveClosed(ReadOnlySpan<byte> encodedBatch, Timestamp closed)
+    {
+        StorageBatchReader reader = new(encodedBatch);
+        while (reader.MoveNext())
+        {
+            if (reader.Kind == StorageOperationKind.Put && reader.Key[0] == (byte)KeySpace.Version)
+                Invariant.Check(MvccKey.ReadSuffix(reader.Key[^MvccKey.SuffixBytes..]) > closed);
         }
     }
 

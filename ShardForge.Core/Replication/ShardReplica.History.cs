@@ -35,13 +35,18 @@ internal sealed partial class ShardReplica
     private Timestamp BelowLocks()
     {
         Timestamp lowest = Timestamp.Max;
-        if (_locks.MayHaveBeenAny(_locks.Changes))
+        if (!_locks.MayHaveBeenAny(_locks.Changes) || !TryEnterEngine(out EngineHandle? engine))
+            return lowest;
+        try
         {
-            using IStorageIterator iterator = Engine.Scan(MvccKey.LockRange(KeyRange.All));
+            using IStorageIterator iterator = engine.Engine.Scan(MvccKey.LockRange(KeyRange.All));
             while (iterator.MoveNext())
                 lowest = Timestamp.Earlier(lowest, LockRecord.ReadMinimumCommit(iterator.Value).Previous);
+            return lowest;
         }
-
-        return lowest;
+        finally
+        {
+            engine.Exit();
+        }
     }
 }

@@ -6,7 +6,7 @@ internal sealed partial class ShardReplica
 {
     private const int OracleRetryMilliseconds = 20, OracleRetryMillisecondsMax = 500;
 
-    private Task? _takeOver;
+    private readonly List<Task> _takeOvers = [];
 
     /// <summary>Begins or ends the leadership of a term. May come under the group's own locks: it wakes nobody inline unless a test asked for that.</summary>
     public void OnStatusChanged(RaftStatus status)
@@ -48,14 +48,24 @@ internal sealed partial class ShardReplica
     // for now: whatever an earlier leader answered to a read is below it, and so is every M that it fixed.
     private void BeginTakeOver(LeaderState leader)
     {
-        Task? before = _takeOver;
-        _takeOver = TakeOverAsync(leader, before);
+        Task begun = TakeOverAsync(leader);
+        lock (_takeOvers)
+        {
+            _takeOvers.RemoveAll(static task => task.IsCompleted);
+            _takeOvers.Add(begun);
+        }
     }
 
-    private async Task TakeOverAsync(LeaderState leader, Task? before)
+    private async Task EndTakeOversAsync()
     {
-        if (before is not null)
-            await before.ConfigureAwait(false);
+        Task[] left;
+        lock (_takeOvers)
+            left = [.. _takeOvers];
+        await Task.WhenAll(left).ConfigureAwait(false);
+    }
+
+    private async Task TakeOverAsync(LeaderState leader)
+    {
         int delayMilliseconds = OracleRetryMilliseconds;
         while (!leader.IsLost && !_stopping.IsCancellationRequested)
         {
@@ -77,7 +87,7 @@ internal sealed partial class ShardReplica
                 Propose(leader);
                 return;
             }
-            catch (Exception error) when (error is OperationCanceledException or ShardForgeException)
+            catch (Exception error) when (error is OperationCanceledException or ShardForgeException or ObjectDisposedException)
             {
                 // Without the oracle nothing is served; its group may be electing too. The loop ends with the leadership.
                 if (_stopping.IsCancellationRequested)

@@ -16,7 +16,8 @@ internal sealed partial class ShardReplica
 
     private sealed record ProposedEntry(Term Term, LeaderState Leader, List<PendingCommand> Commands);
 
-    // Puts what waits into entries, as long as there is something and a place in flight. One caller does it for all that come meanwhile.
+    // Puts what waits into entries, as long as there is something and a place in flight. One caller does it for all that come meanwhile, and nobody else until
+    // TryTakeRound has found nothing more: entries are appended in the order in which their rounds were taken (R09, R13).
     private void Propose(LeaderState leader)
     {
         lock (_gate)
@@ -48,14 +49,13 @@ internal sealed partial class ShardReplica
         }
         catch (Exception error)
         {
-            // Whether the group has the entry is not known, and a second try could append it twice.
+            // Whether the group has the entry is not known, and a second try could append it twice. Nobody proposes in this leadership any more.
             Stop(error);
         }
         finally
         {
             lock (_gate)
             {
-                leader.IsProposing = false;
                 if (--_proposingCount == 0)
                     _appliedMeanwhile.Clear();
             }

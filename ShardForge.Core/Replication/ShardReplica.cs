@@ -26,6 +26,7 @@ internal sealed partial class ShardReplica : IShardReplica, IRaftStateMachine, I
     private readonly ReplicaLocks _locks = new();
     private readonly ILogger _logger;
     private readonly TaskCreationOptions _continuations;
+    private readonly bool _checksClosed;     // off where a test broke a rule on purpose
     private readonly Lock _gate = new();
     private readonly CancellationTokenSource _stopping = new();
 
@@ -40,6 +41,7 @@ internal sealed partial class ShardReplica : IShardReplica, IRaftStateMachine, I
     {
         _options = options;
         _rules = options.Rules;
+        _checksClosed = Invariant.Enabled && options.Rules == ReplicationRules.All;
         _timestamps = options.Timestamps;
         _responses = new ShardResponses(options.Shard, options.NodeId);
         _logger = options.LoggerFactory.CreateLogger("ShardForge.Replication");
@@ -133,8 +135,7 @@ internal sealed partial class ShardReplica : IShardReplica, IRaftStateMachine, I
         _disposed = true;
         await _stopping.CancelAsync().ConfigureAwait(false);
         Stop(new ObjectDisposedException($"Shard {Shard} on {_options.NodeId}"));
-        if (_takeOver is not null)
-            await _takeOver.ConfigureAwait(false);
+        await EndTakeOversAsync().ConfigureAwait(false);
         await _engine.CloseAsync().ConfigureAwait(false);
         _stopping.Dispose();
     }
