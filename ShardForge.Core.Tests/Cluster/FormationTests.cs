@@ -123,8 +123,11 @@ public sealed class FormationTests
 
         await using ShardForgeCluster joined = ShardForgeCluster.Open(new ShardForgeConfig
         {
-            NodeId = "n4", ClusterName = configs[0].ClusterName, DataDirectory = Path.Combine(folder, "n4"),
-            ListenEndPoint = new(IPAddress.Loopback, FreePorts(1)[0]), Join = [configs[1].Members["n2"]],
+            NodeId = "n4",
+            ClusterName = configs[0].ClusterName,
+            DataDirectory = Path.Combine(folder, "n4"),
+            ListenEndPoint = new(IPAddress.Loopback, FreePorts(1)[0]),
+            Join = [configs[1].Members["n2"]],
         });
         await joined.WaitUntilReadyAsync().WaitAsync(s_limit);
 
