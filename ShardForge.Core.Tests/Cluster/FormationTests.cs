@@ -155,16 +155,16 @@ public sealed class FormationTests
 
         Directory.Delete(configs[2].DataDirectory!, recursive: true);
         Directory.Move(copy, configs[2].DataDirectory!);
-        using ShardForgeCluster restored = ShardForgeCluster.Open(configs[2]);
-        ConfigurationException? error = Assert.ThrowsAsync<ConfigurationException>(() => WaitForRejectionAsync(restored));
+        ConfigurationException? error = Assert.ThrowsAsync<ConfigurationException>(() => OpenAndWaitForRejectionAsync(configs[2]));
 
         Assert.That(error!.Setting, Is.EqualTo("DataDirectory"), error.Message);
         Assert.That(Text(await nodes[0].GetAsync(Bytes("k"))), Is.EqualTo("1"));
     }
 
-    private static async Task WaitForRejectionAsync(ShardForgeCluster node)
+    private static async Task OpenAndWaitForRejectionAsync(ShardForgeConfig config)
     {
-        // It may have seemed ready before the others were asked.
+        // The open itself throws where a peer answered that soon; else the node may even have seemed ready before the others were asked.
+        using ShardForgeCluster node = ShardForgeCluster.Open(config);
         await UntilAsync(() => node.GetStatus().Problems.Any(static problem => problem.Contains("older copy", StringComparison.Ordinal)), "the copy to be noticed");
         await node.WaitUntilReadyAsync();
     }
