@@ -60,9 +60,11 @@ internal sealed partial class NodeRuntime
         if (descriptor.Shard == ShardId.Metadata)
         {
             MetadataReplica metadata = _metadata.OpenReplica(_directory.Log) ?? throw new InvalidOperationException($"Replica {log.Replica} of group 0 is in the log and cannot be opened.");
-            IRaftGroup group = await _raft.OpenGroupAsync(descriptor.Shard, log, metadata, OptionsOf(log.Replica, record.MetadataGroup.Replicas[0].Replica, isNew), cancellationToken)
+            StateMachineGate metadataGate = new(metadata);
+            IRaftGroup group = await _raft.OpenGroupAsync(descriptor.Shard, log, metadataGate, OptionsOf(log.Replica, record.MetadataGroup.Replicas[0].Replica, isNew), cancellationToken)
                 .ConfigureAwait(false);
             _metadata.Attach(group);
+            metadataGate.Open();
             return;
         }
 
@@ -87,8 +89,10 @@ internal sealed partial class NodeRuntime
         }, cancellationToken).ConfigureAwait(false);
         _shards[descriptor.Shard] = replica;
         ReplicaId preferred = record.FindShard(descriptor.Shard)?.PreferredLeader ?? default;
-        IRaftGroup shardGroup = await _raft.OpenGroupAsync(descriptor.Shard, log, replica, OptionsOf(log.Replica, preferred, isNew), cancellationToken).ConfigureAwait(false);
+        StateMachineGate gate = new(replica);
+        IRaftGroup shardGroup = await _raft.OpenGroupAsync(descriptor.Shard, log, gate, OptionsOf(log.Replica, preferred, isNew), cancellationToken).ConfigureAwait(false);
         replica.Attach(shardGroup);
+        gate.Open();
     }
 
     private static RaftGroupOptions OptionsOf(ReplicaId replica, ReplicaId preferred, bool isNew) =>
