@@ -34,4 +34,7 @@ public sealed record StorageEngineContext
     /// <see cref="IStorageEngine.FlushAsync"/>.
     /// </summary>
     public bool WriteAheadLog { get; init; } = true;
+
+    /// <summary>Decides what compactions drop; null: only what is overwritten or deleted.</summary>
+    internal ICompactionFilterSource? CompactionFilter { get; init; }
 }

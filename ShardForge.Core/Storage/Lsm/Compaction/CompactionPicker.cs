@@ -2,14 +2,6 @@ using ShardForge.Storage.Lsm.Manifest;
 
 namespace ShardForge.Storage.Lsm.Compaction;
 
-/// <summary>Which tables are merged into which level.</summary>
-/// <param name="Level">Where the first inputs are.</param>
-/// <param name="OutputLevel">Where the result goes; the same for a rewrite of the last level.</param>
-/// <param name="Inputs">Tables of <paramref name="Level"/>.</param>
-/// <param name="OutputInputs">Tables of the output level that are merged with them.</param>
-/// <param name="IsMove">Nothing to merge: the tables go down as they are.</param>
-internal sealed record CompactionPick(int Level, int OutputLevel, TableFile[] Inputs, TableFile[] OutputInputs, bool IsMove);
-
 /// <summary>Decides what is compacted next. Pure: no disk, no clock.</summary>
 /// <remarks>
 /// The level that is most over its size goes first (level 0 counts tables, the others bytes). From level 0 all tables go together, so nothing older stays above

@@ -9,24 +9,29 @@ namespace ShardForge.Storage.Lsm.Compaction;
 /// tombstone. In the oldest stripe, where nothing of the key group lies deeper, deletes and tombstones go, and a put gets sequence 0.
 /// <para>A put under a kept tombstone keeps its sequence number: with 0 it would be covered.</para>
 /// Tables are cut between key groups only. Range tombstones are clipped to the table that they are in. One thread.
+/// <para>What is left after that is shown to the owner's filter, if there is one: entries of the oldest stripe only (<see cref="ICompactionFilterSource"/>).</para>
 /// </remarks>
 internal sealed class TableMerge(MergeTask task, Func<(ulong Number, TableWriter Writer)> newTable, Action<ulong, TableSummary> finished)
 {
     private readonly List<RangeTombstone> _kept = [];
-    private readonly int[] _deeperAt = new int[LsmOptions.LevelCount];
+    private readonly int[] _deeperAt = new int[task.Deeper.Length];
     private byte[] _lastKey = new byte[64];
     private int _lastKeyBytes;
     private ulong _lastStripe;
     private bool _hasLastKey;
     private TableWriter? _writer;
     private ulong _number;
-    private byte[]? _cut;
+    private byte[]? _cut = task.Start;
 
     public void Run(EntryCursor entries, RangeTombstoneSet tombstones, CancellationToken stop)
     {
         KeepTombstones(tombstones);
         int untilCheck = 0;
-        for (entries.SeekFirst(); entries.IsValid; entries.MoveNext())
+        if (task.Start is null)
+            entries.SeekFirst();
+        else
+            entries.Seek(task.Start, EntryTrailer.Newest);
+        for (; entries.IsValid; entries.MoveNext())
         {
             if (--untilCheck < 0)
             {
@@ -35,14 +40,19 @@ internal sealed class TableMerge(MergeTask task, Func<(ulong Number, TableWriter
             }
 
             ReadOnlySpan<byte> key = entries.Key;
-            if (TryKeep(key, entries.Trailer, tombstones, out ulong trailer))
-                Write(key, trailer, entries.Value);
+            if (task.End is not null && key.SequenceCompareTo(task.End) >= 0)
+                break;
+            if (!TryKeep(key, entries.Trailer, tombstones, out ulong trailer))
+                continue;
+            ReadOnlySpan<byte> value = entries.Value;
+            if (task.Filter is null || TryPass(key, ref trailer, ref value))
+                Write(key, trailer, value);
         }
 
-        if (_writer is null && RestOfTombstones(null).Count > 0)
+        if (_writer is null && RestOfTombstones(task.End).Count > 0)
             (_number, _writer) = newTable();
         if (_writer is not null)
-            FinishTable(null);
+            FinishTable(task.End);
     }
 
     private bool TryKeep(ReadOnlySpan<byte> key, ulong trailer, RangeTombstoneSet tombstones, out ulong kept)
@@ -64,8 +74,25 @@ internal sealed class TableMerge(MergeTask task, Func<(ulong Number, TableWriter
             return true;
         if (EntryTrailer.Kind(trailer) == EntryKind.Delete)
             return false;
-        if (tombstones.IsEmpty || tombstones.NewestOver(key, EntryTrailer.SequenceMax) == 0)
+        if (task.ZeroesSequences && (tombstones.IsEmpty || tombstones.NewestOver(key, EntryTrailer.SequenceMax) == 0))
             kept = EntryTrailer.Of(0, EntryTrailer.Kind(trailer));
+        return true;
+    }
+
+    /// <summary>Asks the owner's filter. False: the entry goes.</summary>
+    private bool TryPass(ReadOnlySpan<byte> key, ref ulong trailer, ref ReadOnlySpan<byte> value)
+    {
+        ulong sequence = EntryTrailer.Sequence(trailer);
+        if (EntryTrailer.Kind(trailer) != EntryKind.Put || !IsOldestStripe(sequence))
+            return true;
+        bool isBottom = !HasDeeper(key);
+        CompactionVerdict verdict = task.Filter!.Decide(key, value, isBottom);
+        if (verdict == CompactionVerdict.Keep)
+            return true;
+        if (isBottom || verdict == CompactionVerdict.DropUnique)
+            return false;
+        trailer = EntryTrailer.Of(sequence, EntryKind.Delete);
+        value = [];
         return true;
     }
 
@@ -163,11 +190,3 @@ internal sealed class TableMerge(MergeTask task, Func<(ulong Number, TableWriter
         _hasLastKey = true;
     }
 }
-
-/// <summary>What a merge has to respect.</summary>
-/// <param name="Snapshots">Sequence numbers that readers hold, ascending.</param>
-/// <param name="Deeper">Levels below the output, for finding out whether a delete still hides something.</param>
-/// <param name="DropsDeletes">False for flushes: everything else lies deeper.</param>
-/// <param name="TableBytes">Where tables are cut.</param>
-/// <param name="VersionSuffixBytes">See <see cref="KeyGroup"/>.</param>
-internal sealed record MergeTask(ulong[] Snapshots, TableFile[][] Deeper, bool DropsDeletes, long TableBytes, int VersionSuffixBytes);
