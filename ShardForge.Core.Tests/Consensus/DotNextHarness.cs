@@ -12,10 +12,10 @@ internal sealed class DotNextHarness : RaftGroupHarness
     private static readonly TimeSpan s_deadline = TimeSpan.FromSeconds(20);
     private readonly Replica[] _replicas;
 
-    private DotNextHarness(int count, RaftNodeOptions? options)
+    private DotNextHarness(int count, int members, RaftNodeOptions? options)
     {
         Options = options ?? CreateOptions();
-        Configuration = new([.. Enumerable.Range(0, count).Select(static replica => new RaftMember(IdOf(replica), NodeOf(replica)))]);
+        Configuration = new([.. Enumerable.Range(0, members).Select(static replica => new RaftMember(IdOf(replica), NodeOf(replica)))]);
         _replicas = [.. Enumerable.Range(0, count).Select(replica => new Replica
         {
             Log = new MemoryReplicaLog(IdOf(replica), Configuration),
@@ -41,10 +41,15 @@ internal sealed class DotNextHarness : RaftGroupHarness
     };
 
     /// <summary>Opens all replicas, as at formation.</summary>
-    public static async Task<DotNextHarness> CreateAsync(int count, int preferredLeader = -1, RaftNodeOptions? options = null, bool start = true)
+    /// <param name="count">How many replicas there are.</param>
+    /// <param name="preferredLeader">Stands for election at once.</param>
+    /// <param name="options">Null: those of <see cref="CreateOptions"/>.</param>
+    /// <param name="start">Whether the members are opened.</param>
+    /// <param name="members">How many of them, the first ones, are members from the start; null: all. The others are opened by hand.</param>
+    public static async Task<DotNextHarness> CreateAsync(int count, int preferredLeader = -1, RaftNodeOptions? options = null, bool start = true, int? members = null)
     {
-        DotNextHarness harness = new(count, options);
-        for (int replica = 0; start && replica < count; replica++)
+        DotNextHarness harness = new(count, members ?? count, options);
+        for (int replica = 0; start && replica < (members ?? count); replica++)
             await harness.OpenAsync(replica, new RaftGroupOptions { IsNew = true, IsPreferredFirstLeader = replica == preferredLeader });
         return harness;
     }

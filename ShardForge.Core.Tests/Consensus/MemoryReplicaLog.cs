@@ -43,7 +43,13 @@ internal sealed class MemoryReplicaLog : IReplicaLog
 
     public ReadOnlyMemory<byte> CompactedConfiguration => Locked(static state => state.CompactedConfiguration);
 
-    public (LogIndex Index, ReadOnlyMemory<byte> Configuration) LastConfiguration => Locked(static state => (state.Compacted, state.CompactedConfiguration));
+    public (LogIndex Index, ReadOnlyMemory<byte> Configuration) LastConfiguration => Locked(static state => state.ConfigurationAt(state.LastIndex));
+
+    public ReadOnlyMemory<byte> ConfigurationAt(LogIndex index)
+    {
+        lock (_gate)
+            return _state.ConfigurationAt(index).Configuration;
+    }
 
     public long Generation => Locked(static state => state.Generation);
 
@@ -280,6 +286,17 @@ internal sealed class MemoryReplicaLog : IReplicaLog
             return index < Compacted || index > LastIndex ? null : At(index).Term;
         }
 
+        public (LogIndex Index, ReadOnlyMemory<byte> Configuration) ConfigurationAt(LogIndex index)
+        {
+            for (LogIndex at = index; at > Compacted; at = new(at.Value - 1))
+            {
+                if (At(at).Kind == RaftEntryKind.Configuration)
+                    return (at, At(at).Payload);
+            }
+
+            return (Compacted, CompactedConfiguration);
+        }
+
         public void Truncate(LogIndex from)
         {
             int keep = (int)(from.Value - Compacted.Value - 1);
@@ -292,6 +309,7 @@ internal sealed class MemoryReplicaLog : IReplicaLog
             if (index <= Compacted)
                 return;
             CompactedTerm = TermAt(index)!.Value;
+            CompactedConfiguration = ConfigurationAt(index).Configuration.ToArray();
             Entries.RemoveRange(0, (int)(index.Value - Compacted.Value));
             Compacted = index;
         }

@@ -23,7 +23,7 @@ internal sealed partial class DotNextRaftGroup
             {
                 if (kind == RaftMessageKind.PreVote && _campaignUntil != 0 && Stopwatch.GetTimestamp() > _campaignUntil)
                     EndCampaignLocked();
-                _electionRound = new ElectionRound(kind, term, _peers.Length);
+                _electionRound = new ElectionRound(kind, term, _view.Members.Count);
                 _electionRound.TryJoin(kind, term, member.Member.Replica);
             }
 

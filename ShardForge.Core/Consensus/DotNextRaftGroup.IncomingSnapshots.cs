@@ -100,6 +100,7 @@ internal sealed partial class DotNextRaftGroup
         Result<HeartbeatResult> result = await _core.OnSnapshotAsync(header.Sender, header.Term, snapshot, cancellationToken).ConfigureAwait(false);
         if (result.Value is HeartbeatResult.Replicated or HeartbeatResult.ReplicatedWithLeaderTerm)
         {
+            await SwitchMembersAsync(_stopping.Token).ConfigureAwait(false);
             RaftLogMessages.SnapshotInstalled(_options.Logger, Shard, LocalReplica, index, staged.Generation);
             return RaftMessage.Answer(header.Kind, new Term(result.Term), (byte)SnapshotResult.Accepted);
         }

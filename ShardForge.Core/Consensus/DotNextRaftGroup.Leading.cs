@@ -152,7 +152,8 @@ internal sealed partial class DotNextRaftGroup
         lock (_gate)
         {
             Invariant.Require(_noOp.Term == term);
-            leadership = new(term, _noOp.Index, _remoteCount, token);
+            leadership = new(term, _noOp.Index, _lastOrdinal + 1, token);
+            leadership.SetVoters([.. _view.Remote.Select(static peer => peer.Ordinal)]);
             Volatile.Write(ref _leadership, leadership);
         }
 
@@ -165,9 +166,9 @@ internal sealed partial class DotNextRaftGroup
     {
         RaftPeer? best = null;
         long recently = Stopwatch.GetTimestamp() - (long)(_options.ElectionTimeoutLower.TotalSeconds * Stopwatch.Frequency);
-        foreach (RaftPeer peer in _peers)
+        foreach (RaftPeer peer in _view.Remote)
         {
-            bool isCandidate = target is null ? peer.IsRemote && leadership.AnsweredSend(peer.Ordinal) > recently : peer.IsRemote && peer.Member.Replica == target;
+            bool isCandidate = target is null ? leadership.AnsweredSend(peer.Ordinal) > recently : peer.Member.Replica == target;
             if (isCandidate && (best is null || leadership.Matched(peer.Ordinal) > leadership.Matched(best.Ordinal)))
                 best = peer;
         }
@@ -179,7 +180,7 @@ internal sealed partial class DotNextRaftGroup
     {
         ForgetLeader(term);
         // The heir last, when the others are free to vote for it; but it does not wait long for one that may be down.
-        Task others = Task.WhenAll(_peers.Where(peer => peer.IsRemote && peer != heir).Select(peer => SendHandOverAsync(peer, term, heir.Member.Replica, cancellationToken)));
+        Task others = Task.WhenAll(_view.Remote.Where(peer => peer != heir).Select(peer => SendHandOverAsync(peer, term, heir.Member.Replica, cancellationToken)));
         await others.WaitAsync(_options.ElectionTimeoutLower / 4, CancellationToken.None).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await SendHandOverAsync(heir, term, heir.Member.Replica, cancellationToken).ConfigureAwait(false);
         await others.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);

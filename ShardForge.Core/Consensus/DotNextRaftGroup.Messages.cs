@@ -17,17 +17,13 @@ internal sealed partial class DotNextRaftGroup
 {
     private long _leaderHeardAt;        // when an append was last accepted, by the stopwatch
 
-    /// <summary>Whether the sender is a member, on the node that the link says.</summary>
-    internal bool IsMember(ReplicaId sender, string nodeId)
-    {
-        foreach (RaftMember member in _members)
-        {
-            if (member.Replica == sender)
-                return string.Equals(member.NodeId, nodeId, StringComparison.Ordinal);
-        }
-
-        return false;
-    }
+    /// <summary>
+    /// Whether the sender is a member, on the node that the link says. A leader need not be known yet: a replica that is behind learns of it by what it sends, so
+    /// entries and snapshots are listened to.
+    /// </summary>
+    internal bool MayHear(in RaftHeader header, string nodeId) => _view.Find(header.Sender) is { } member
+        ? string.Equals(member.NodeId, nodeId, StringComparison.Ordinal)
+        : header.Kind is RaftMessageKind.Append or RaftMessageKind.SnapshotBegin or RaftMessageKind.SnapshotChunk or RaftMessageKind.SnapshotInstall;
 
     internal async ValueTask<PeerBuffer> HandleAsync(RaftHeader header, ReadOnlyMemory<byte> body, CancellationToken cancellationToken)
     {
@@ -75,6 +71,8 @@ internal sealed partial class DotNextRaftGroup
                 header.Sender, header.Term, new RaftEntryFeed(entries.AsMemory(0, count)), head.Previous, head.PreviousTerm, head.Commit, cancellationToken).ConfigureAwait(false);
             Term term = new(result.Term);
             bool isAccepted = term <= header.Term;
+            if (isAccepted && count > 0)
+                await SwitchMembersAsync(_stopping.Token).ConfigureAwait(false);
             if (isAccepted)
             {
                 Interlocked.Exchange(ref _leaderHeardAt, Stopwatch.GetTimestamp());

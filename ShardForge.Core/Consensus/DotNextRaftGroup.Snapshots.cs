@@ -24,13 +24,18 @@ internal sealed partial class DotNextRaftGroup
 
     private readonly ConcurrentQueue<SnapshotWish> _snapshotWishes = new();
     private readonly HashSet<int> _receivers = [];          // ordinals of members that a snapshot is on its way to: under _gate
-    private readonly Dictionary<string, (long Index, long Until)> _pins = new(StringComparer.Ordinal);      // by the copy's directory: under _gate
+    private readonly Dictionary<string, (long Index, long Until)> _pins = new(StringComparer.Ordinal);      // by the copy's directory, or a name: under _gate
     private long _lastTransfer = Stopwatch.GetTimestamp();
 
     async ValueTask<RaftSnapshot> IRaftLogOwner.PinSnapshotAsync(CancellationToken cancellationToken)
     {
         if (!await IsAnyoneToTakeSnapshotAsync(cancellationToken).ConfigureAwait(false))
             throw new IOException($"No member of shard {Shard} that is behind the log answers; no snapshot is written.");
+        return await CopyStateAsync(cancellationToken).ConfigureAwait(false);
+    }
+
+    private async ValueTask<RaftSnapshot> CopyStateAsync(CancellationToken cancellationToken)
+    {
         IReplicaLog log = _log.Log;
         string directory = Path.Combine(_options.TemporaryDirectory, $"snapshot-{LocalReplica.Value}-{Interlocked.Increment(ref _lastTransfer)}");
         SnapshotWish wish = new(directory);
@@ -42,12 +47,11 @@ internal sealed partial class DotNextRaftGroup
             LogIndex index = await wish.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
             Invariant.Require(index >= log.CompactedIndex && index <= AppliedIndex);
             SetPin(directory, index.Value);
-            (LogIndex configuredAt, ReadOnlyMemory<byte> configuration) = log.LastConfiguration;
             return new RaftSnapshot
             {
                 Index = index,
                 Term = log.TermAt(index) ?? throw new InvariantViolatedException($"The log of replica {LocalReplica} has no term for the applied index {index}."),
-                Configuration = configuredAt <= index ? configuration : log.CompactedConfiguration,
+                Configuration = log.ConfigurationAt(index),
                 Directory = directory,
             };
         }
@@ -156,28 +160,34 @@ internal sealed partial class DotNextRaftGroup
     {
         if (Volatile.Read(ref _leadership) is not { IsOver: false } leadership)
             return false;
-        foreach (RaftPeer peer in _peers)
+        foreach (RaftPeer peer in _view.Remote)
         {
-            if (!peer.IsRemote || leadership.Matched(peer.Ordinal) > _log.Log.CompactedIndex || IsReceiving(peer))
+            if (leadership.Matched(peer.Ordinal) > _log.Log.CompactedIndex || IsReceiving(peer))
                 continue;
-            PeerBuffer message = RaftMessage.Create(peer.Header(RaftMessageKind.SnapshotBegin, leadership.Term), 32);
-            RaftMessage.Write(message, WouldTakeOne);
-            RaftMessage.Write(message, AppliedIndex.Value);
-            RaftMessage.Write(message, 0L);
-            RaftMessage.Write(message, 0L);
-            try
-            {
-                using PeerBuffer reply = await peer.RequestAsync(message, bulk: true, _options.ElectionTimeoutLower, cancellationToken).ConfigureAwait(false);
-                peer.Read(reply, RaftMessageKind.SnapshotBegin, bodyBytes: 1);
+            if (await WouldTakeSnapshotAsync(peer, leadership.Term, cancellationToken).ConfigureAwait(false))
                 return true;
-            }
-            catch (MemberUnavailableException)
-            {
-                // The next one, or nobody.
-            }
         }
 
         return false;
+    }
+
+    private async ValueTask<bool> WouldTakeSnapshotAsync(RaftPeer peer, Term term, CancellationToken cancellationToken)
+    {
+        PeerBuffer message = RaftMessage.Create(peer.Header(RaftMessageKind.SnapshotBegin, term), 32);
+        RaftMessage.Write(message, WouldTakeOne);
+        RaftMessage.Write(message, AppliedIndex.Value);
+        RaftMessage.Write(message, 0L);
+        RaftMessage.Write(message, 0L);
+        try
+        {
+            using PeerBuffer reply = await peer.RequestAsync(message, bulk: true, _options.ElectionTimeoutLower, cancellationToken).ConfigureAwait(false);
+            peer.Read(reply, RaftMessageKind.SnapshotBegin, bodyBytes: 1);
+            return true;
+        }
+        catch (MemberUnavailableException)
+        {
+            return false;
+        }
     }
 
     private bool IsReceiving(RaftPeer peer)
@@ -233,13 +243,7 @@ internal sealed partial class DotNextRaftGroup
 
     private async ValueTask RemoveCopyAsync(string directory)
     {
-        lock (_gate)
-        {
-            // The follower still needs what came behind the snapshot: without a while for that, the next one would have to follow at once.
-            long grace = (long)(_options.ElectionTimeoutUpper.TotalSeconds * 10 * Stopwatch.Frequency);
-            _pins[directory] = (_pins[directory].Index, Stopwatch.GetTimestamp() + grace);
-        }
-
+        EndPin(directory);
         try
         {
             await _node.SnapshotFiles.RunAsync(disk => disk.DeleteDirectory(directory)).ConfigureAwait(false);
@@ -247,6 +251,16 @@ internal sealed partial class DotNextRaftGroup
         catch (Exception error) when (error is IOException or UnauthorizedAccessException or ObjectDisposedException or OverloadedException)
         {
             // The temporary directory is emptied when the node opens.
+        }
+    }
+
+    private void EndPin(string name)
+    {
+        lock (_gate)
+        {
+            // The follower still needs what came behind the snapshot: without a while for that, the next one would have to follow at once.
+            long grace = (long)(_options.ElectionTimeoutUpper.TotalSeconds * 10 * Stopwatch.Frequency);
+            _pins[name] = (_pins[name].Index, Stopwatch.GetTimestamp() + grace);
         }
     }
 

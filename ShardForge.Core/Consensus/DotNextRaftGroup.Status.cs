@@ -69,16 +69,16 @@ internal sealed partial class DotNextRaftGroup
     {
         Term term = _log.Log.Term;
         if (IsStopped)
-            return new RaftStatus { Role = RaftRole.Stopped, Term = term, Members = _members, Fault = Volatile.Read(ref _fault) };
+            return new RaftStatus { Role = RaftRole.Stopped, Term = term, Members = _view.Members, Fault = Volatile.Read(ref _fault) };
         if (Volatile.Read(ref _leadership) is { IsOver: false } leadership)
-            return new RaftStatus { Role = RaftRole.Leader, Term = leadership.Term, Leader = LocalReplica, Members = _members };
+            return new RaftStatus { Role = RaftRole.Leader, Term = leadership.Term, Leader = LocalReplica, Members = _view.Members };
         ReplicaId? leader = _leaderTerm == term && !_leader.IsNone ? _leader : null;
         return new RaftStatus
         {
             Role = leader is null && _candidateTerm == term ? RaftRole.Candidate : RaftRole.Follower,
             Term = term,
             Leader = leader,
-            Members = _members,
+            Members = _view.Members,
         };
     }
 
@@ -104,7 +104,7 @@ internal sealed partial class DotNextRaftGroup
                 _leader = default;
             PublishStatus();
         }
-        else if (!leader.IsRemote && !IsAlone)
+        else if (!leader.IsRemote && !_leadsAtOnce)
         {
             try
             {

@@ -14,7 +14,7 @@ namespace ShardForge.Consensus;
 ///               apply loop ──► IRaftStateMachine
 /// </code>
 /// Partials: <c>Apply</c> (the loop, log compaction), <c>Leading</c> (leadership, lease, barrier, handing over), <c>Elections</c>, <c>Messages</c> (what others ask),
-/// <c>Snapshots</c> and <c>IncomingSnapshots</c>, <c>Status</c>.
+/// <c>Members</c>, <c>Snapshots</c> and <c>IncomingSnapshots</c>, <c>Status</c>.
 /// <para>The library's part is elections, rounds and the commit index. Ours: the log and what is durable when, leases, proposals with their term, snapshots'
 /// bytes, first elections. Proposals do not go through the library: it tells outcomes by index alone.</para>
 /// <para>A replica that cannot go on (failed log, broken invariant, error of the state machine, the library's dead state, for which it has no event)
@@ -29,15 +29,12 @@ internal sealed partial class DotNextRaftGroup : IRaftGroup, IRaftLogOwner
     private readonly IRaftStateMachine _stateMachine;
     private readonly RaftLog _log;
     private readonly RaftCore _core;
-    private readonly IReadOnlyList<RaftMember> _members;
-    private readonly RaftPeer[] _peers;
-    private readonly RaftPeer? _localPeer;
-    private readonly int _remoteCount;
     private readonly CancellationTokenSource _stopping = new();
     private readonly long _openedAt = Stopwatch.GetTimestamp();
     private readonly long _leaseTicks;
     private readonly Lock _gate = new();
     private Task _applying = Task.CompletedTask;
+    private bool _leadsAtOnce;              // while the library starts a group of one, whose leadership begins by hand
     private Task? _coreStopped;
     private Exception? _fault;
     private int _disposed;
@@ -62,21 +59,14 @@ internal sealed partial class DotNextRaftGroup : IRaftGroup, IRaftLogOwner
         _applied = recovered.Value;
         _tail = new LogTail(_options.LogTailBytesMax);
         _log = RaftLog.Create(log, this, recovered, _options.AppendBytesMax);
-        _members = RaftConfiguration.Decode(log.LastConfiguration.Configuration.Span).Members;
-        _peers = new RaftPeer[_members.Count];
-        for (int i = 0; i < _peers.Length; i++)
-        {
-            bool isLocal = _members[i].Replica == LocalReplica;
-            _peers[i] = new RaftPeer(this, _members[i], isLocal ? -1 : _remoteCount++);
-            if (isLocal)
-                _localPeer = _peers[i];
-        }
+        _view = ReadMembersLocked(log.LastConfiguration.Configuration, before: null);
+        _localPeer = new RaftPeer(this, _view.Find(LocalReplica) ?? new RaftMember(LocalReplica, ""), ordinal: -1);
 
         _commitNotice = TimeProvider.System.CreateTimer(
             static group => ((DotNextRaftGroup)group!).SendCommitNotice(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         _core = new RaftCore(_options, _log);
         _core.LeaderChanged += OnLeaderChanged;
-        _status = new RaftStatus { Role = RaftRole.Follower, Term = log.Term, Members = _members };
+        _status = new RaftStatus { Role = RaftRole.Follower, Term = log.Term, Members = _view.Members };
     }
 
     public ShardId Shard { get; }
@@ -89,8 +79,6 @@ internal sealed partial class DotNextRaftGroup : IRaftGroup, IRaftLogOwner
 
     /// <summary>A vote that is not there after this is none; the round goes on without it.</summary>
     internal TimeSpan VoteLimit => _options.ElectionTimeoutLower;
-
-    private bool IsAlone => _localPeer is not null && _remoteCount == 0;
 
     private bool IsStopped => Volatile.Read(ref _disposed) != 0 || Volatile.Read(ref _fault) is not null;
 
@@ -201,7 +189,8 @@ internal sealed partial class DotNextRaftGroup : IRaftGroup, IRaftLogOwner
     private async Task StartAsync(CancellationToken cancellationToken)
     {
         IReplicaLog log = _log.Log;
-        if (IsAlone)
+        bool leadsAtOnce = IsAlone;
+        if (leadsAtOnce)
         {
             // The library leads such a group at once, in the term it finds and without an entry of its own. A term that was led before must not be led
             // again, and nothing is known to be committed before an own entry is (R39).
@@ -209,8 +198,10 @@ internal sealed partial class DotNextRaftGroup : IRaftGroup, IRaftLogOwner
         }
 
         _node.DrawElectionTimeout(_core, LocalReplica);
-        await _core.OpenAsync(_peers, cancellationToken).ConfigureAwait(false);
-        if (IsAlone)
+        _leadsAtOnce = leadsAtOnce;
+        await _core.OpenAsync([_localPeer, .. _view.Remote], cancellationToken).ConfigureAwait(false);
+        _leadsAtOnce = false;
+        if (leadsAtOnce)
         {
             Invariant.Require(log.TryAppend(log.Term, RaftEntryKind.NoOp, default, out LogIndex barrier));
             OnNoOpAppended(log.Term, barrier);
@@ -219,7 +210,7 @@ internal sealed partial class DotNextRaftGroup : IRaftGroup, IRaftLogOwner
 
         _applying = ApplyLoopAsync();
         _node.Add(this);
-        if (_groupOptions.IsNew && !IsAlone)
+        if (_groupOptions.IsNew && !leadsAtOnce)
         {
             if (_groupOptions.IsPreferredFirstLeader)
                 BeginCampaign();

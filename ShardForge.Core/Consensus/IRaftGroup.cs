@@ -46,6 +46,17 @@ internal interface IRaftGroup : IAsyncDisposable
     /// <summary>Hands leadership to a member (or to the best one); gives up the lease first (R04). False: it did not happen in time.</summary>
     ValueTask<bool> TransferLeadershipAsync(ReplicaId? target, CancellationToken cancellationToken);
 
+    /// <summary>Brings a replica that is no member yet level with the log, by a snapshot and entries; tries until the token ends.</summary>
+    /// <returns>False: this replica does not lead in that term any more.</returns>
+    ValueTask<bool> CatchUpAsync(Term term, RaftMember learner, CancellationToken cancellationToken);
+
+    /// <summary>
+    /// Adds or removes one member (R39), if this replica leads in <paramref name="term"/>: a new one is brought level first, and the change counts from its append. True:
+    /// it is so, and committed. False: it is not, or not known: not the leader, another change is under way, or what is to be removed is the leader itself (hand
+    /// over first) or the only member. May be asked again, also of another leader.
+    /// </summary>
+    ValueTask<bool> ChangeMemberAsync(Term term, RaftMember member, MemberChange change, CancellationToken cancellationToken);
+
     /// <summary>Everything up to <paramref name="index"/> is in the state machine's durable state: the log may drop it (R32).</summary>
     void ReleaseLog(LogIndex index);
 }

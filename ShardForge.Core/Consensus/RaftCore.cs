@@ -43,6 +43,24 @@ internal sealed class RaftCore : RaftCluster<RaftPeer>
         await StartAsync(cancellationToken).ConfigureAwait(false);
     }
 
+    /// <summary>Changes the members, by what is worked out under the library's lock.</summary>
+    public async Task SwitchMembersAsync(Func<(IReadOnlyList<RaftPeer> Added, IReadOnlyList<RaftPeer> Removed)> workOut, CancellationToken cancellationToken)
+    {
+        ConfigurationChangeScope scope = await ChangeConfigurationAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            (IReadOnlyList<RaftPeer> added, IReadOnlyList<RaftPeer> removed) = workOut();
+            foreach (RaftPeer member in removed)
+                scope.MarkAsRemoved(member);
+            foreach (RaftPeer member in added)
+                scope.MarkAsAdded(member);
+        }
+        finally
+        {
+            await scope.DisposeAsync().ConfigureAwait(false);       // gives the lock back
+        }
+    }
+
     /// <summary>Starts the election timer (or, alone in the group, leads).</summary>
     public void Follow() => StartFollowing();
 

@@ -10,8 +10,9 @@ namespace ShardForge.Consensus;
 /// </remarks>
 internal sealed class RaftLeadership(Term term, LogIndex barrier, int remoteCount, CancellationToken token)
 {
-    private readonly long[] _answeredSends = new long[remoteCount];     // by ordinal of the member; ticks, 0: none yet
-    private readonly long[] _matched = new long[remoteCount];
+    private readonly Lock _gate = new();
+    private volatile Follower[] _followers = Follower.Create(remoteCount);      // by ordinal; learners too
+    private volatile Follower[]? _voters;                                       // null: all of them
     private volatile bool _leaseGivenUp;
     private volatile bool _proposalsClosed;
 
@@ -26,10 +27,19 @@ internal sealed class RaftLeadership(Term term, LogIndex barrier, int remoteCoun
 
     public bool TakesProposals => !_proposalsClosed && !IsOver;
 
+    /// <summary>Whose answers count from now on, by ordinal: the members but for the leader. Those of others are kept, for when they become members.</summary>
+    public void SetVoters(ReadOnlySpan<int> ordinals)
+    {
+        Follower[] voters = new Follower[ordinals.Length];
+        for (int i = 0; i < voters.Length; i++)
+            voters[i] = Of(ordinals[i]);
+        _voters = voters;
+    }
+
     /// <summary>A member answered, in this term, what was sent at <paramref name="sentAt"/>.</summary>
     public void Acknowledge(int ordinal, long sentAt)
     {
-        ref long latest = ref _answeredSends[ordinal];
+        ref long latest = ref Of(ordinal).AnsweredSend;
         long before = Volatile.Read(ref latest);
         while (sentAt > before)
         {
@@ -41,20 +51,20 @@ internal sealed class RaftLeadership(Term term, LogIndex barrier, int remoteCoun
     }
 
     /// <summary>When the latest append left that a member answered; 0: none in this term.</summary>
-    public long AnsweredSend(int ordinal) => Volatile.Read(ref _answeredSends[ordinal]);
+    public long AnsweredSend(int ordinal) => Volatile.Read(ref Of(ordinal).AnsweredSend);
 
     /// <summary>A member has everything up to an index.</summary>
-    public void SetMatched(int ordinal, LogIndex index) => Volatile.Write(ref _matched[ordinal], index.Value);
+    public void SetMatched(int ordinal, LogIndex index) => Volatile.Write(ref Of(ordinal).MatchedIndex, index.Value);
 
     /// <summary>What a member is known, in this term, to have; 0 until it took an append.</summary>
-    public LogIndex Matched(int ordinal) => new(Volatile.Read(ref _matched[ordinal]));
+    public LogIndex Matched(int ordinal) => new(Volatile.Read(ref Of(ordinal).MatchedIndex));
 
     /// <summary>What all members are known to have.</summary>
     public LogIndex MatchedByAll(LogIndex own)
     {
         long lowest = own.Value;
-        for (int i = 0; i < _matched.Length; i++)
-            lowest = Math.Min(lowest, Volatile.Read(ref _matched[i]));
+        foreach (Follower voter in Voters)
+            lowest = Math.Min(lowest, Volatile.Read(ref voter.MatchedIndex));
         return new(lowest);
     }
 
@@ -77,14 +87,53 @@ internal sealed class RaftLeadership(Term term, LogIndex barrier, int remoteCoun
 
     private long LeaseEnd(long leaseTicks)
     {
-        int needed = (_answeredSends.Length + 1) / 2;       // besides the leader: 1 of 3 members, 2 of 5, 1 of 2
+        Follower[] voters = Voters;
+        int needed = (voters.Length + 1) / 2;       // besides the leader: 1 of 3 members, 2 of 5, 1 of 2
         if (needed == 0)
             return long.MaxValue;
-        Span<long> sends = _answeredSends.Length <= 8 ? stackalloc long[_answeredSends.Length] : new long[_answeredSends.Length];
+        Span<long> sends = voters.Length <= 8 ? stackalloc long[voters.Length] : new long[voters.Length];
         for (int i = 0; i < sends.Length; i++)
-            sends[i] = Volatile.Read(ref _answeredSends[i]);
+            sends[i] = Volatile.Read(ref voters[i].AnsweredSend);
         sends.Sort();
         long send = sends[^needed];
         return send == 0 ? 0 : send + leaseTicks;
+    }
+
+    private Follower[] Voters => _voters ?? _followers;
+
+    private Follower Of(int ordinal)
+    {
+        Follower[] followers = _followers;
+        return ordinal < followers.Length ? followers[ordinal] : Extend(ordinal);
+    }
+
+    /// <summary>The objects stay the same ones, so that nobody writes into an array that was left behind.</summary>
+    private Follower Extend(int ordinal)
+    {
+        lock (_gate)
+        {
+            if (ordinal >= _followers.Length)
+            {
+                _voters ??= _followers;
+                _followers = [.. _followers, .. Follower.Create(ordinal + 1 - _followers.Length)];
+            }
+
+            return _followers[ordinal];
+        }
+    }
+
+    /// <summary>What is known, in this term, of one of the others.</summary>
+    private sealed class Follower
+    {
+        public long AnsweredSend;       // ticks, 0: none yet
+        public long MatchedIndex;
+
+        public static Follower[] Create(int count)
+        {
+            Follower[] made = new Follower[count];
+            for (int i = 0; i < count; i++)
+                made[i] = new();
+            return made;
+        }
     }
 }

@@ -22,4 +22,7 @@ internal static partial class RaftLogMessages
 
     [LoggerMessage(3005, LogLevel.Information, "Shard {Shard}, replica {Replica}: snapshot of index {Index} installed as generation {Generation}")]
     public static partial void SnapshotInstalled(ILogger logger, ShardId shard, ReplicaId replica, LogIndex index, long generation);
+
+    [LoggerMessage(3006, LogLevel.Information, "Shard {Shard}, replica {Replica}: {Change} replica {Member} on {Node}, by entry {Index}")]
+    public static partial void MembersChanged(ILogger logger, ShardId shard, ReplicaId replica, MemberChange change, ReplicaId member, string node, LogIndex index);
 }

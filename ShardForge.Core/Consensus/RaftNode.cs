@@ -54,7 +54,7 @@ internal sealed class RaftNode : IRaftLinkHandler, IAsyncDisposable
     {
         if (!RaftMessage.TryReadHeader(message.Span, out RaftHeader header))
             return new(RaftMessage.Answer(message.Length > 1 ? (RaftMessageKind)message.Span[1] : RaftMessageKind.None, RaftAnswerCode.NotUnderstood, default));
-        if (!_groups.TryGetValue(header.Target, out DotNextRaftGroup? group) || group.Shard != header.Shard || !group.IsMember(header.Sender, from))
+        if (!_groups.TryGetValue(header.Target, out DotNextRaftGroup? group) || group.Shard != header.Shard || !group.MayHear(header, from))
             return new(RaftMessage.Answer(header.Kind, RaftAnswerCode.UnknownReplica, default));
         return group.HandleAsync(header, message[RaftMessage.HeaderBytes..], cancellationToken);
     }

@@ -194,6 +194,12 @@ internal sealed class RaftPeer : IRaftClusterMember, IDisposable
             return (term, 1);
         }
 
+        if (!_group.MayCampaign)
+        {
+            round.Report(isGranted: false);
+            throw new MemberUnavailableException(this, $"Replica {_group.LocalReplica} is no member, or does not know yet who else is one: it asks for no votes.");
+        }
+
         bool isGranted = false;
         using CancellationTokenSource limit = CancellationTokenSource.CreateLinkedTokenSource(token, round.Decided);
         try

@@ -35,6 +35,9 @@ internal interface IReplicaLog
     /// <summary>The last configuration in the log, committed or not, else the compacted one (encoded), with its index.</summary>
     (LogIndex Index, ReadOnlyMemory<byte> Configuration) LastConfiguration { get; }
 
+    /// <summary>The configuration (encoded) that counted at an index, which is not below <see cref="CompactedIndex"/>.</summary>
+    ReadOnlyMemory<byte> ConfigurationAt(LogIndex index);
+
     /// <summary>Which generation of the replica's engine directory counts (R33).</summary>
     long Generation { get; }
 

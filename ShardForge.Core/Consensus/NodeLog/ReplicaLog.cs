@@ -126,6 +126,12 @@ internal sealed partial class ReplicaLog : IReplicaLog
         }
     }
 
+    public ReadOnlyMemory<byte> ConfigurationAt(LogIndex index)
+    {
+        lock (_gate)
+            return ConfigurationAtLocked(index.Value);
+    }
+
     public Term? TermAt(LogIndex index)
     {
         lock (_gate)

@@ -31,7 +31,8 @@ internal sealed class ScriptedCluster : IDisposable
 
     public ShardId Shard { get; }
 
-    public IReadOnlyList<RaftMember> Members { get; }
+    /// <summary>By the last configuration in the log. The replicas themselves are those of the start: a member that is removed is fed on.</summary>
+    public IReadOnlyList<RaftMember> Members { get; private set; }
 
     /// <summary>True: entries are committed only by <see cref="Commit"/>.</summary>
     public bool HoldsCommits { get; set; }
@@ -185,6 +186,22 @@ internal sealed class ScriptedCluster : IDisposable
             }
         }
 
+        CommitUnlessHeld();
+        return true;
+    }
+
+    /// <summary>Appends another configuration and lets the leader count by it.</summary>
+    internal bool TryChange(ScriptedRaftGroup group, Term term, IReadOnlyList<RaftMember> members)
+    {
+        lock (_gate)
+        {
+            if (!group.Status.IsLeader || group.Status.Term != term || term != Term)
+                return false;
+            Members = members;
+            _log.Add(new CommittedEntry(new(_log.Count + 1), term, RaftEntryKind.Configuration, new RaftConfiguration(members).Encode()));
+        }
+
+        group.ChangeStatus(group.Status with { Members = members });
         CommitUnlessHeld();
         return true;
     }

@@ -73,6 +73,16 @@ internal sealed class ScriptedRaftGroup(ScriptedCluster cluster, ReplicaId repli
         return new(result: true);
     }
 
+    public ValueTask<bool> CatchUpAsync(Term term, RaftMember learner, CancellationToken cancellationToken) => new(_status.IsLeader && _status.Term == term);
+
+    public ValueTask<bool> ChangeMemberAsync(Term term, RaftMember member, MemberChange change, CancellationToken cancellationToken)
+    {
+        IReadOnlyList<RaftMember> members = cluster.Members;
+        if (members.Contains(member) == (change == MemberChange.Add))
+            return new(_status.IsLeader && _status.Term == term);
+        return new(cluster.TryChange(this, term, change == MemberChange.Add ? [.. members, member] : [.. members.Where(other => other != member)]));
+    }
+
     public void ReleaseLog(LogIndex index) => ReleasedIndex = index > ReleasedIndex ? index : ReleasedIndex;
 
     public async ValueTask DisposeAsync()
