@@ -23,6 +23,9 @@ internal sealed record NodeEnvironment
     /// </summary>
     public TimeSpan ElectionTimeout { get; init; } = TimeSpan.FromMilliseconds(300);
 
+    /// <summary>Added to what replicas wait for their leader or an answer, because the links are known to be slow; see <see cref="NodeRuntime.TakeElectionSlack"/>.</summary>
+    public Func<TimeSpan>? ElectionSlack { get; init; }
+
     /// <summary>Size of a log segment, in bytes; null: the default.</summary>
     public int? LogSegmentBytes { get; init; }
 

@@ -56,6 +56,7 @@ internal sealed partial class NodeRuntime
             FileSystem = _location.Files,
             Logger = _loggers.CreateLogger("ShardForge.Consensus"),
         });
+        TakeElectionSlack();
         PeerMetadataLink link = new(_network);
         _metadata = await MetadataService.StartAsync(new MetadataOptions
         {

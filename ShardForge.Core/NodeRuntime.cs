@@ -95,6 +95,9 @@ internal sealed partial class NodeRuntime : ILocalReplicas, IShardMapSource
         }
     }
 
+    /// <summary>Asks again how slow the links are known to be.</summary>
+    public void TakeElectionSlack() => _raft.Slack = _environment.ElectionSlack?.Invoke() ?? TimeSpan.Zero;
+
     IShardReplica? ILocalReplicas.Find(ShardId shard) => _shards.GetValueOrDefault(shard);
 
     ShardMap? IShardMapSource.Current => Volatile.Read(ref _map);

@@ -168,6 +168,24 @@ public sealed class TestClusterTests
     }
 
     [Test]
+    public async Task Links_slower_than_the_usual_election_timeout_still_carry_elections_and_writes()
+    {
+        await using ShardForgeTestCluster cluster = await ShardForgeTestCluster.StartAsync(new() { OperationTimeout = TimeSpan.FromSeconds(20) });
+
+        cluster.DelayLinks(TimeSpan.FromMilliseconds(75));
+        for (int i = 0; i < 3; i++)
+            await cluster[i % 3].PutAsync(Bytes($"k{i}"), Bytes("v"));
+        int leader = cluster.LeaderOf(Bytes("k3"));
+        Assert.That(leader, Is.Not.Negative, $"seed {cluster.Seed}");
+        await cluster.KillAsync(leader);
+        await cluster[(leader + 1) % 3].PutAsync(Bytes("k3"), Bytes("v"));
+        await cluster.RestartAsync(leader);
+        cluster.Heal();
+
+        Assert.That(await ScanAsync(cluster[leader], KeyRange.All), Has.Count.EqualTo(4), $"seed {cluster.Seed}");
+    }
+
+    [Test]
     public async Task Increments_by_compare_and_set_from_all_nodes_are_all_counted_over_kills()
     {
         const int Workers = 3, Rounds = 40;

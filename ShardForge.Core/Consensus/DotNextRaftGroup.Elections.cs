@@ -14,6 +14,26 @@ internal sealed partial class DotNextRaftGroup
     private Task _takingOver = Task.CompletedTask;
     private int _settledElectionTimeout;        // not 0: another one is set for a while, and this is what to go back to
     private long _campaignUntil;
+    private TimeSpan? _slack;                   // that the election timeout was drawn with
+
+    /// <summary>Draws the election timeout anew where the node's slack is another one; also the first time.</summary>
+    internal void ApplySlack()
+    {
+        if (!RaftCore.CanSteer)
+            return;
+        lock (_gate)
+        {
+            if (_slack == _node.Slack)
+                return;
+            _slack = _node.Slack;
+            _core.SetElectionTimeouts(_node.Patience, _node.PatienceMax);
+            int drawn = _node.DrawElectionTimeout(LocalReplica);
+            if (_settledElectionTimeout == 0)
+                _core.ElectionTimeoutMilliseconds = drawn;
+            else
+                _settledElectionTimeout = drawn;
+        }
+    }
 
     internal ElectionRound JoinElectionRound(RaftMessageKind kind, Term term, RaftPeer member)
     {
@@ -92,7 +112,7 @@ internal sealed partial class DotNextRaftGroup
         lock (_gate)
         {
             _settledElectionTimeout = _core.ElectionTimeoutMilliseconds;
-            _core.ElectionTimeoutMilliseconds = _settledElectionTimeout + (2 * (int)_options.ElectionTimeoutUpper.TotalMilliseconds);
+            _core.ElectionTimeoutMilliseconds = _settledElectionTimeout + (2 * (int)_node.PatienceMax.TotalMilliseconds);
         }
     }
 
@@ -106,7 +126,7 @@ internal sealed partial class DotNextRaftGroup
             if (_settledElectionTimeout == 0)
                 _settledElectionTimeout = _core.ElectionTimeoutMilliseconds;
             _core.ElectionTimeoutMilliseconds = CampaignMilliseconds;
-            _campaignUntil = Stopwatch.GetTimestamp() + (long)(_options.ElectionTimeoutUpper.TotalSeconds * 4 * Stopwatch.Frequency);
+            _campaignUntil = Stopwatch.GetTimestamp() + (long)(_node.PatienceMax.TotalSeconds * 4 * Stopwatch.Frequency);
         }
     }
 

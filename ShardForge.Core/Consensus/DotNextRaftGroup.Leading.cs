@@ -57,7 +57,7 @@ internal sealed partial class DotNextRaftGroup
             return false;
 
         using CancellationTokenSource limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _stopping.Token);
-        limit.CancelAfter(_options.ElectionTimeoutUpper * 2);
+        limit.CancelAfter(_node.PatienceMax * 2);
         leadership.CloseProposals();
         try
         {
@@ -133,7 +133,7 @@ internal sealed partial class DotNextRaftGroup
     {
         const long SlowBytesPerSecond = 4 * 1024 * 1024;
         TimeSpan travel = TimeSpan.FromSeconds((double)bytes / SlowBytesPerSecond);
-        return travel > _options.ElectionTimeoutLower ? travel : _options.ElectionTimeoutLower;
+        return travel > _node.Patience ? travel : _node.Patience;
     }
 
     void IRaftLogOwner.OnNoOpAppended(Term term, LogIndex index) => OnNoOpAppended(term, index);
@@ -165,7 +165,7 @@ internal sealed partial class DotNextRaftGroup
     private RaftPeer? PickHeir(RaftLeadership leadership, ReplicaId? target)
     {
         RaftPeer? best = null;
-        long recently = Stopwatch.GetTimestamp() - (long)(_options.ElectionTimeoutLower.TotalSeconds * Stopwatch.Frequency);
+        long recently = Stopwatch.GetTimestamp() - (long)(_node.Patience.TotalSeconds * Stopwatch.Frequency);
         foreach (RaftPeer peer in _view.Remote)
         {
             bool isCandidate = target is null ? leadership.AnsweredSend(peer.Ordinal) > recently : peer.Member.Replica == target;
@@ -181,7 +181,7 @@ internal sealed partial class DotNextRaftGroup
         ForgetLeader(term);
         // The heir last, when the others are free to vote for it; but it does not wait long for one that may be down.
         Task others = Task.WhenAll(_view.Remote.Where(peer => peer != heir).Select(peer => SendHandOverAsync(peer, term, heir.Member.Replica, cancellationToken)));
-        await others.WaitAsync(_options.ElectionTimeoutLower / 4, CancellationToken.None).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await others.WaitAsync(_node.Patience / 4, CancellationToken.None).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await SendHandOverAsync(heir, term, heir.Member.Replica, cancellationToken).ConfigureAwait(false);
         await others.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
     }
@@ -192,7 +192,7 @@ internal sealed partial class DotNextRaftGroup
         RaftMessage.Write(message, (long)heir.Value);
         try
         {
-            using PeerBuffer reply = await peer.RequestAsync(message, bulk: false, _options.ElectionTimeoutLower / 2, cancellationToken).ConfigureAwait(false);
+            using PeerBuffer reply = await peer.RequestAsync(message, bulk: false, _node.Patience / 2, cancellationToken).ConfigureAwait(false);
             peer.Read(reply, RaftMessageKind.HandOver, bodyBytes: 0);
         }
         catch (DotNext.Net.Cluster.MemberUnavailableException)

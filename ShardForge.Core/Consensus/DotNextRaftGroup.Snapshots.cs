@@ -180,7 +180,7 @@ internal sealed partial class DotNextRaftGroup
         RaftMessage.Write(message, 0L);
         try
         {
-            using PeerBuffer reply = await peer.RequestAsync(message, bulk: true, _options.ElectionTimeoutLower, cancellationToken).ConfigureAwait(false);
+            using PeerBuffer reply = await peer.RequestAsync(message, bulk: true, _node.Patience, cancellationToken).ConfigureAwait(false);
             peer.Read(reply, RaftMessageKind.SnapshotBegin, bodyBytes: 1);
             return true;
         }
@@ -259,7 +259,7 @@ internal sealed partial class DotNextRaftGroup
         lock (_gate)
         {
             // The follower still needs what came behind the snapshot: without a while for that, the next one would have to follow at once.
-            long grace = (long)(_options.ElectionTimeoutUpper.TotalSeconds * 10 * Stopwatch.Frequency);
+            long grace = (long)(_node.PatienceMax.TotalSeconds * 10 * Stopwatch.Frequency);
             _pins[name] = (_pins[name].Index, Stopwatch.GetTimestamp() + grace);
         }
     }

@@ -78,7 +78,7 @@ internal sealed partial class DotNextRaftGroup : IRaftGroup, IRaftLogOwner
     internal IRaftLink Link => _node.Link;
 
     /// <summary>A vote that is not there after this is none; the round goes on without it.</summary>
-    internal TimeSpan VoteLimit => _options.ElectionTimeoutLower;
+    internal TimeSpan VoteLimit => _node.Patience;
 
     private bool IsStopped => Volatile.Read(ref _disposed) != 0 || Volatile.Read(ref _fault) is not null;
 
@@ -197,7 +197,7 @@ internal sealed partial class DotNextRaftGroup : IRaftGroup, IRaftLogOwner
             await log.SetHardStateAsync(new Term(log.Term.Value + 1), LocalReplica, cancellationToken).ConfigureAwait(false);
         }
 
-        _node.DrawElectionTimeout(_core, LocalReplica);
+        ApplySlack();
         _leadsAtOnce = leadsAtOnce;
         await _core.OpenAsync([_localPeer, .. _view.Remote], cancellationToken).ConfigureAwait(false);
         _leadsAtOnce = false;
@@ -210,6 +210,7 @@ internal sealed partial class DotNextRaftGroup : IRaftGroup, IRaftLogOwner
 
         _applying = ApplyLoopAsync();
         _node.Add(this);
+        ApplySlack();       // it may have changed since
         if (_groupOptions.IsNew && !leadsAtOnce)
         {
             if (_groupOptions.IsPreferredFirstLeader)

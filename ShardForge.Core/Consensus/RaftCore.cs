@@ -8,12 +8,13 @@ using LibraryTimestamp = DotNext.Diagnostics.Timestamp;
 
 namespace ShardForge.Consensus;
 
-/// <summary>The consensus library's group: makes what it protects callable, and knows two of its fields.</summary>
+/// <summary>The consensus library's group: makes what it protects callable, and knows three of its fields.</summary>
 /// <remarks>
 /// <para>The receiving verbs take the library's transition lock through our log's append and flush; the library calls members and log under it too. So
 /// nothing in here may be called from inside a log method, and no callback may wait.</para>
-/// <para>The two fields: <c>electionTimeout</c> (also the time a candidate gives a vote, and how long a heard leader is protected) and
-/// <c>lastUpdated</c> (when a leader was heard). With them a chosen replica stands for election at once. Safety does not depend on them: terms, votes
+/// <para>The fields: <c>electionTimeout</c> (also the time a candidate gives a vote, and how long a heard leader is protected),
+/// <c>electionTimeoutProvider</c> (what later ones are drawn from, and heartbeats are a part of) and <c>lastUpdated</c> (when a leader was heard). With
+/// them a chosen replica stands for election at once, and all are more patient while links are slow. Safety does not depend on them: terms, votes
 /// and logs decide. Where the names are gone, <see cref="CanSteer"/> is false and the caller does without.</para>
 /// </remarks>
 internal sealed class RaftCore : RaftCluster<RaftPeer>
@@ -22,7 +23,8 @@ internal sealed class RaftCore : RaftCluster<RaftPeer>
     public RaftCore(RaftNodeOptions options, RaftLog log) : base(new Configuration(options)) => AuditTrail = log;
 
     /// <summary>Whether the library's fields are where this build expects them.</summary>
-    public static bool CanSteer { get; } = HasField("electionTimeout", typeof(int)) && HasField("lastUpdated", typeof(LibraryTimestamp));
+    public static bool CanSteer { get; } = HasField("electionTimeout", typeof(int))
+        && HasField("electionTimeoutProvider", typeof(ElectionTimeout)) && HasField("lastUpdated", typeof(LibraryTimestamp));
 
     /// <summary>Milliseconds until this replica stands for election; see the class.</summary>
     public int ElectionTimeoutMilliseconds
@@ -30,6 +32,10 @@ internal sealed class RaftCore : RaftCluster<RaftPeer>
         get => Volatile.Read(ref Fields.ElectionTimeout(this));
         set => Volatile.Write(ref Fields.ElectionTimeout(this), value);
     }
+
+    /// <summary>What the library draws the next election timeouts from; an election that is under way keeps its own.</summary>
+    public void SetElectionTimeouts(TimeSpan lower, TimeSpan upper) =>
+        Fields.ElectionTimeoutProvider(this) = new ElectionTimeout { LowerValue = (int)lower.TotalMilliseconds, UpperValue = (int)upper.TotalMilliseconds };
 
     /// <summary>As if no leader had been heard for long: this replica may vote at once.</summary>
     public void ForgetLeaderContact() => LibraryTimestamp.VolatileWrite(ref Fields.LastUpdated(this), default);
@@ -101,6 +107,9 @@ internal sealed class RaftCore : RaftCluster<RaftPeer>
     {
         [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "electionTimeout")]
         public static extern ref int ElectionTimeout(RaftCluster<RaftPeer> cluster);
+
+        [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "electionTimeoutProvider")]
+        public static extern ref ElectionTimeout ElectionTimeoutProvider(RaftCluster<RaftPeer> cluster);
 
         [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "lastUpdated")]
         public static extern ref LibraryTimestamp LastUpdated(RaftCluster<RaftPeer> cluster);

@@ -16,6 +16,7 @@ internal sealed class RaftNode : IRaftLinkHandler, IAsyncDisposable
     private readonly ConcurrentDictionary<ReplicaId, DotNextRaftGroup> _groups = new();
     private readonly ITimer _health;
     private readonly SnapshotFiles _snapshotFiles;
+    private long _slackTicks;
     private int _disposed;
 
     public RaftNode(IRaftLink link, RaftNodeOptions options)
@@ -33,6 +34,27 @@ internal sealed class RaftNode : IRaftLinkHandler, IAsyncDisposable
     public RaftNodeOptions Options { get; }
 
     public IEnumerable<IRaftGroup> Groups => _groups.Values;
+
+    /// <summary>
+    /// Added to how long replicas wait for a sign of their leader, a vote or an answer, while links are known to be slow. Leases do not grow with it: a leader
+    /// trusts nothing but the shortest timeout (R04), so it may differ between nodes, come and go.
+    /// </summary>
+    public TimeSpan Slack
+    {
+        get => new(Volatile.Read(ref _slackTicks));
+        set
+        {
+            Volatile.Write(ref _slackTicks, value.Ticks);
+            foreach (DotNextRaftGroup group in _groups.Values)
+                group.ApplySlack();
+        }
+    }
+
+    /// <summary>Shortest time without a leader after which a replica stands for election, as links are now.</summary>
+    internal TimeSpan Patience => Options.ElectionTimeoutLower + Slack;
+
+    /// <summary>Longest; twice the slack, so that replicas do not meet in elections.</summary>
+    internal TimeSpan PatienceMax => Options.ElectionTimeoutUpper + (2 * Slack);
 
     internal SnapshotFiles SnapshotFiles => _snapshotFiles;
 
@@ -84,13 +106,11 @@ internal sealed class RaftNode : IRaftLinkHandler, IAsyncDisposable
 
     internal void Remove(DotNextRaftGroup group) => _groups.TryRemove(new KeyValuePair<ReplicaId, DotNextRaftGroup>(group.LocalReplica, group));
 
-    /// <summary>First election timeout, by seed and replica; the library draws later ones itself.</summary>
-    internal void DrawElectionTimeout(RaftCore core, ReplicaId replica)
+    /// <summary>An election timeout, by seed and replica; the library draws later ones itself.</summary>
+    internal int DrawElectionTimeout(ReplicaId replica)
     {
-        if (!RaftCore.CanSteer)
-            return;
         Random random = new(unchecked((Options.Seed * 397) ^ (int)replica.Value));
-        core.ElectionTimeoutMilliseconds = random.Next((int)Options.ElectionTimeoutLower.TotalMilliseconds, (int)Options.ElectionTimeoutUpper.TotalMilliseconds + 1);
+        return random.Next((int)Patience.TotalMilliseconds, (int)PatienceMax.TotalMilliseconds + 1);
     }
 
     private void CheckHealth()

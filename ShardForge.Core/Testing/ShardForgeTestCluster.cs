@@ -150,13 +150,21 @@ public sealed class ShardForgeTestCluster : IAsyncDisposable
     public void BlockLink(int from, int to) => _faults.BlockLink(At(from).Index, At(to).Index);
 
     /// <summary>Undoes partitions, blocks and delays.</summary>
-    public void Heal() => _faults.Heal();
+    public void Heal()
+    {
+        _faults.Heal();
+        TakeElectionSlack();
+    }
 
     /// <summary>Everything between two nodes takes so much longer, each way.</summary>
+    /// <param name="delay">Zero: as fast as it goes. While it lasts, nodes wait longer for their leaders by a multiple of it: a failover takes as much longer.</param>
+    /// <exception cref="ArgumentOutOfRangeException">It is negative, or more than a minute.</exception>
     public void DelayLinks(TimeSpan delay)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(delay, TimeSpan.Zero);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(delay, TimeSpan.FromMinutes(1));
         _faults.DelayLinks(delay);
+        TakeElectionSlack();
     }
 
     /// <summary>Index of the node that leads the key's shard, -1 if none does now.</summary>
@@ -185,6 +193,15 @@ public sealed class ShardForgeTestCluster : IAsyncDisposable
         await Task.WhenAll(_nodes.Select(static node => node.EndAsync(EndOfNode.Dispose))).ConfigureAwait(false);
         if (_folder is not null && Directory.Exists(_folder))
             Directory.Delete(_folder, recursive: true);
+    }
+
+    // A sign of a leader needs a way, an election two ways there and back.
+    private TimeSpan ElectionSlack() => _faults.Delay * 4;
+
+    private void TakeElectionSlack()
+    {
+        foreach (TestNode node in _nodes)
+            node.Cluster?.Node.TakeElectionSlack();
     }
 
     private static string NameOf(int index) => string.Create(CultureInfo.InvariantCulture, $"node-{index + 1}");
@@ -266,8 +283,10 @@ public sealed class ShardForgeTestCluster : IAsyncDisposable
                     Seed = unchecked((((owner.Seed * 31) + index) * 1_000_003) + ++_run),
                     ElectionTimeout = owner._options.ElectionTimeout,
                     LogSegmentBytes = 8 * 1024 * 1024,
+                    ElectionSlack = owner.ElectionSlack,
                     SilenceAlarm = owner._options.ElectionTimeout * 5,
                 }, cancellationToken).ConfigureAwait(false);
+                _cluster.Node.TakeElectionSlack();      // it may have changed while the node was not to be seen
             }
             finally
             {
