@@ -65,11 +65,19 @@ internal sealed partial class NodeRuntime
                 await Router.ReadAsync(new PingRequest { Shard = shard, Epoch = default }, static (ping, map) => map.Find(ping.Shard), deadline).ConfigureAwait(false);
                 return;
             }
-            catch (ShardUnavailableException)
+            catch (ShardUnavailableException error)
             {
                 ThrowIfRejected();
+                ThrowIfFaulted(shard, error);
             }
         }
+    }
+
+    // A replica that stopped does not come back by itself: where nobody else leads either, waiting has no end.
+    private void ThrowIfFaulted(ShardId shard, Exception error)
+    {
+        if ((_shards.GetValueOrDefault(shard)?.Fault ?? FindGroup(shard)?.Status.Fault) is { } fault)
+            throw new ShardForgeException($"Shard {shard} has no leader that node {Config.NodeId} can reach, and its replica here has stopped: {fault.Message} ({error.Message})", isTransient: false, fault);
     }
 
     private async Task WaitForOracleAsync(CancellationToken cancellationToken)
@@ -77,7 +85,10 @@ internal sealed partial class NodeRuntime
         using CancellationTokenSource either = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _stopping.Token);
         try
         {
-            await Timestamps.NextAsync(either.Token).ConfigureAwait(false);
+            Task asked = Timestamps.NextAsync(either.Token).AsTask();
+            while (await Task.WhenAny(asked, Task.Delay(s_probeLimit, either.Token)).ConfigureAwait(false) != asked)
+                ThrowIfFaulted(ShardId.Metadata, new ShardUnavailableException("the oracle does not answer."));
+            await asked.ConfigureAwait(false);
         }
         catch (OperationCanceledException error)
         {

@@ -72,6 +72,7 @@ public sealed partial class ShardForgeCluster : IKeyValueStore, IAsyncDisposable
     /// <summary>Completes when every shard has a leader that this node can reach.</summary>
     /// <param name="cancellationToken">Ends the wait; the only bound it has.</param>
     /// <exception cref="ConfigurationException">The members, or those at <see cref="ShardForgeConfig.Join"/>, are of another cluster, or refuse this node.</exception>
+    /// <exception cref="ShardForgeException">A shard has no leader that can be reached, and its replica on this node has stopped; says why it did.</exception>
     public Task WaitUntilReadyAsync(CancellationToken cancellationToken = default) => _node.WaitUntilReadyAsync(cancellationToken);
 
     /// <summary>Nodes, shards, replicas, leaders, health as this node knows them now.</summary>
