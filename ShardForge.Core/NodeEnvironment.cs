@@ -29,6 +29,9 @@ internal sealed record NodeEnvironment
     /// <summary>Size of a log segment, in bytes; null: the default.</summary>
     public int? LogSegmentBytes { get; init; }
 
+    /// <summary>Room that the data directory keeps for a full disk, in bytes; 0: none.</summary>
+    public long DiskReserveBytes { get; init; } = 32 * 1024 * 1024;
+
     /// <summary>A link on which nothing came for so long is torn down; null: the default.</summary>
     public TimeSpan? SilenceAlarm { get; init; }
 }

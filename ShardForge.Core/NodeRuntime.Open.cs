@@ -45,14 +45,15 @@ internal sealed partial class NodeRuntime
             Limits = Config.Limits,
             SilenceAlarm = _environment.SilenceAlarm ?? defaults.SilenceAlarm,
         });
-        _directory = OpenDirectory();
-        _resources = new StorageResources(Config.StorageResources);
+        _directory = await OpenDirectoryAsync().ConfigureAwait(false);
+        _resources = new StorageResources(Config.StorageResources) { DiskIsFull = OnDiskFull };
         _raft = new RaftNode(new PeerRaftLink(_network), new RaftNodeOptions
         {
             ElectionTimeoutLower = _environment.ElectionTimeout,
             ElectionTimeoutUpper = _environment.ElectionTimeout * 2,
             Seed = _random.NextSeed(),
             TemporaryDirectory = _directory.TemporaryDirectory,
+            HasRoom = () => _directory.HasRoom,
             FileSystem = _location.Files,
             Logger = _loggers.CreateLogger("ShardForge.Consensus"),
         });
@@ -83,6 +84,8 @@ internal sealed partial class NodeRuntime
         _network.PeerRefused += _metadata.OnPeerRefused;
         _directory.Log.Failed += error => _raft.FailAll(error);
         _directory.Log.CompactionWanted += OnCompactionWanted;
+        if (_directory.Reserve is { } reserve)
+            reserve.BecameFull += ReleaseAllLogs;
 
         PeerShardLink shardLink = new(_network);
         Router = new Router(new RouterOptions
@@ -115,14 +118,15 @@ internal sealed partial class NodeRuntime
         LogOpened(_logger, Config.NodeId, Config.ClusterName, _directory.Identity.OpenCount, ListenEndPoint);
     }
 
-    private DataDirectory OpenDirectory()
+    private Task<DataDirectory> OpenDirectoryAsync()
     {
         NodeLogOptions defaults = Config.DataDirectory is null ? NodeLogOptions.InMemory : new();
         int segmentBytes = _environment.LogSegmentBytes ?? defaults.SegmentBytes;
-        return DataDirectory.Open(_location.Files, _location.Path, Config.NodeId, Config.ClusterName, Config.StorageEngine.Name, defaults with
+        return DataDirectory.OpenAsync(_location.Files, _location.Path, Config.NodeId, Config.ClusterName, Config.StorageEngine.Name, defaults with
         {
             SegmentBytes = segmentBytes,
             FirstSegmentBytes = Math.Min(defaults.FirstSegmentBytes, segmentBytes),
+            DiskReserveBytes = Config.DataDirectory is null ? 0 : _environment.DiskReserveBytes,
             Logger = _loggers.CreateLogger("ShardForge.Log"),
         });
     }

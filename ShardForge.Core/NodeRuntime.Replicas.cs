@@ -86,6 +86,7 @@ internal sealed partial class NodeRuntime
             TimeProvider = Config.TimeProvider,
             LoggerFactory = _loggers,
             Horizon = record.Settings.HistoryWindow,
+            DiskIsFull = OnDiskFull,
         }, cancellationToken).ConfigureAwait(false);
         _shards[descriptor.Shard] = replica;
         ReplicaId preferred = record.FindShard(descriptor.Shard)?.PreferredLeader ?? default;
@@ -99,6 +100,15 @@ internal sealed partial class NodeRuntime
         new() { IsNew = isNew, IsPreferredFirstLeader = isNew && replica == preferred };
 
     private void OnCompactionWanted(ReplicaId replica) => _releases.Writer.TryWrite(replica);
+
+    private void OnDiskFull() => _directory.Reserve?.ReportFull();
+
+    // What the engines make durable, the log can let go of.
+    private void ReleaseAllLogs()
+    {
+        foreach (IReplicaLog log in _directory.Log.Replicas)
+            _releases.Writer.TryWrite(log.Replica);
+    }
 
     /// <summary>Lets engines make durable what holds back the log, one after the other.</summary>
     private async Task ReleaseLogsAsync()

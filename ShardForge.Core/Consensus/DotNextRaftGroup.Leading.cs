@@ -20,6 +20,8 @@ internal sealed partial class DotNextRaftGroup
         Volatile.Read(ref _leadership) is { } leadership && leadership.Term == term && !IsStopped
         && leadership.HasLease(Stopwatch.GetTimestamp(), _leaseTicks);
 
+    public bool HasRoom => _options.HasRoom() && (Volatile.Read(ref _leadership) is not { IsOver: false } leadership || leadership.MajorityHasRoom);
+
     public async ValueTask<LogIndex?> ConfirmLeadershipAsync(Term term, CancellationToken cancellationToken)
     {
         if (Volatile.Read(ref _leadership) is not { IsOver: false } leadership || leadership.Term != term || IsStopped)
@@ -90,10 +92,12 @@ internal sealed partial class DotNextRaftGroup
     /// <param name="ordinal">Of the follower.</param>
     /// <param name="sentAt">On the stopwatch.</param>
     /// <param name="matched">What it then has; 0: it did not take it.</param>
-    internal void OnAppendAnswered(Term term, int ordinal, long sentAt, LogIndex matched)
+    /// <param name="hasRoom">Whether its disk has room (R34).</param>
+    internal void OnAppendAnswered(Term term, int ordinal, long sentAt, LogIndex matched, bool hasRoom)
     {
         if (Volatile.Read(ref _leadership) is not { } leadership || leadership.Term != term)
             return;
+        leadership.SetRoom(ordinal, hasRoom);
         leadership.Acknowledge(ordinal, sentAt);
         if (matched.Value > 0)
             leadership.SetMatched(ordinal, matched);

@@ -78,7 +78,7 @@ internal sealed partial class DotNextRaftGroup
                 Interlocked.Exchange(ref _leaderHeardAt, Stopwatch.GetTimestamp());
                 Term now = _log.Log.Term;
                 if (now > header.Term)
-                    return RaftMessage.AppendAnswer(now, RaftAppendResult.Rejected, CommitIndex);
+                    return RaftMessage.AppendAnswer(now, RaftAppendResult.Rejected, CommitIndex, _options.HasRoom());
                 Volatile.Write(ref _keptFromByLeader, head.KeptFrom.Value);
                 NoteLeader(header.Sender, header.Term);
             }
@@ -87,7 +87,7 @@ internal sealed partial class DotNextRaftGroup
             LogIndex last = new(result.Value.LastIndex);
             if (result.Value.Result == HeartbeatResult.Rejected && last > CommitIndex)
                 last = CommitIndex;
-            return RaftMessage.AppendAnswer(term, (RaftAppendResult)result.Value.Result, last);
+            return RaftMessage.AppendAnswer(term, (RaftAppendResult)result.Value.Result, last, _options.HasRoom());
         }
         finally
         {

@@ -31,6 +31,12 @@ internal interface IRaftGroup : IAsyncDisposable
     bool TryPropose(Term term, ReadOnlyMemory<byte> entry, out LogIndex index);
 
     /// <summary>
+    /// Whether commands that take room should be proposed (R34): this node's disk has some, and, where it leads, so have enough others for a majority. Where
+    /// not, those that free some still may be; what is in the log already is never refused.
+    /// </summary>
+    bool HasRoom { get; }
+
+    /// <summary>
     /// Whether this replica leads in <paramref name="term"/> and certainly nobody else can have been elected up to now: by the
     /// times at which a majority's positive answers were asked for, on <see cref="System.Diagnostics.Stopwatch"/> (R03, R04). Call it
     /// after the request arrived.

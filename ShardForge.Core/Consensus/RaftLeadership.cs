@@ -59,6 +59,22 @@ internal sealed class RaftLeadership(Term term, LogIndex barrier, int remoteCoun
     /// <summary>What a member is known, in this term, to have; 0 until it took an append.</summary>
     public LogIndex Matched(int ordinal) => new(Volatile.Read(ref Of(ordinal).MatchedIndex));
 
+    /// <summary>A member says whether its disk has room.</summary>
+    public void SetRoom(int ordinal, bool hasRoom) => Volatile.Write(ref Of(ordinal).HasNoRoom, !hasRoom);
+
+    /// <summary>Whether enough members have room, with this one, for a majority; who did not say has some.</summary>
+    public bool MajorityHasRoom
+    {
+        get
+        {
+            Follower[] voters = Voters;
+            int without = 0;
+            foreach (Follower voter in voters)
+                without += Volatile.Read(ref voter.HasNoRoom) ? 1 : 0;
+            return without <= voters.Length / 2;       // of 3 members one may be without, of 5 two, of 2 none
+        }
+    }
+
     /// <summary>What all members are known to have.</summary>
     public LogIndex MatchedByAll(LogIndex own)
     {
@@ -127,6 +143,7 @@ internal sealed class RaftLeadership(Term term, LogIndex barrier, int remoteCoun
     {
         public long AnsweredSend;       // ticks, 0: none yet
         public long MatchedIndex;
+        public bool HasNoRoom;
 
         public static Follower[] Create(int count)
         {

@@ -14,9 +14,10 @@ namespace ShardForge.Consensus;
 ///
 /// vote, pre-vote   | last index 8 | last term 8 |                                  answer | granted 1 |
 /// append           | prev index 8 | prev term 8 | commit 8 | kept from 8 | count 4 | entry | entry | ...
-///                                                                                  answer | result 1 | last index 8 |
+///                                                                                  answer | result 1 | last index 8 | no room 1 |
 ///   entry          | term 8 | kind 1 | length 4 | payload |
 ///   kept from      nobody needs older entries: what is behind may be compacted by everyone
+///   no room        0, or 1: the follower's disk is full or nearly so (R34)
 /// hand-over        | next leader 8 |                                               answer | |
 /// snapshot begin   | transfer 8 | index 8 | index's term 8 | bytes 8 |             answer | result 1 |
 /// snapshot chunk   | transfer 8 | file offset 8 | crc 4 | last of file 1 | name length 2 | name (UTF-8, '/') | bytes |
@@ -25,11 +26,11 @@ namespace ShardForge.Consensus;
 ///   transfer       0 in a begin: only asks whether a snapshot would be taken
 ///   crc            CRC-32C of the bytes; in install, of all bytes in the order in which they were sent
 /// </code>
-/// The link's frame around a message carries the checksum. An unknown version or kind is refused (R42). Versions: 1 (this one).</remarks>
+/// The link's frame around a message carries the checksum. An unknown version or kind is refused (R42). Versions: 1 (without "no room"), 2 (this one).</remarks>
 internal static class RaftMessage
 {
-    public const byte Version = 1;
-    public const int HeaderBytes = 32, AnswerHeaderBytes = 12, AppendHeadBytes = 36, EntryHeadBytes = 13;
+    public const byte Version = 2;
+    public const int HeaderBytes = 32, AnswerHeaderBytes = 12, AppendHeadBytes = 36, AppendAnswerBytes = 10, EntryHeadBytes = 13;
     private const int KindAt = 1, ShardAt = 4, SenderAt = 8, TargetAt = 16, TermAt = 24;
 
     /// <summary>Starts a message.</summary>
@@ -89,10 +90,14 @@ internal static class RaftMessage
         return buffer;
     }
 
-    public static PeerBuffer AppendAnswer(Term term, RaftAppendResult result, LogIndex last)
+    public static PeerBuffer AppendAnswer(Term term, RaftAppendResult result, LogIndex last, bool hasRoom)
     {
-        PeerBuffer buffer = Answer(RaftMessageKind.Append, term, (byte)result);
-        Write(buffer, last.Value);
+        PeerBuffer buffer = Answer(RaftMessageKind.Append, RaftAnswerCode.Ok, term, AppendAnswerBytes);
+        Span<byte> body = buffer.GetSpan(AppendAnswerBytes);
+        body[0] = (byte)result;
+        BinaryPrimitives.WriteInt64LittleEndian(body[1..], last.Value);
+        body[9] = hasRoom ? (byte)0 : (byte)1;
+        buffer.Advance(AppendAnswerBytes);
         return buffer;
     }
 

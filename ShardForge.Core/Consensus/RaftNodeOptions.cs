@@ -42,6 +42,9 @@ internal sealed record RaftNodeOptions
 
     public required IFileSystem FileSystem { get; init; }
 
+    /// <summary>Whether this node's disk has room for what takes some (R34). Called often, from any thread.</summary>
+    public Func<bool> HasRoom { get; init; } = static () => true;
+
     public ILogger Logger { get; init; } = NullLogger.Instance;
 
     /// <summary>How long a lease lasts from the moment the heartbeat left (R04).</summary>

@@ -83,13 +83,13 @@ internal sealed class RaftPeer : IRaftClusterMember, IDisposable
         PeerBuffer message = RaftMessage.Append(Header(RaftMessageKind.Append, new Term(term)), head, list.Entries.Span);
         long sentAt = Stopwatch.GetTimestamp();
         using PeerBuffer reply = await RequestAsync(message, bulk: false, _group.AppendLimit(message.Length), token).ConfigureAwait(false);
-        RaftAnswer answer = Read(reply, RaftMessageKind.Append, bodyBytes: 9);
+        RaftAnswer answer = Read(reply, RaftMessageKind.Append, RaftMessage.AppendAnswerBytes);
         HeartbeatResult result = (HeartbeatResult)answer.Body.Span[0];
         long last = System.Buffers.Binary.BinaryPrimitives.ReadInt64LittleEndian(answer.Body.Span[1..]);
         if (answer.Term.Value <= term)
         {
             LogIndex matched = result is HeartbeatResult.Replicated or HeartbeatResult.ReplicatedWithLeaderTerm ? new(prevLogIndex + list.Count) : default;
-            _group.OnAppendAnswered(new Term(term), Ordinal, sentAt, matched);
+            _group.OnAppendAnswered(new Term(term), Ordinal, sentAt, matched, hasRoom: answer.Body.Span[9] == 0);
         }
 
         if (result == HeartbeatResult.ReplicatedWithLeaderTerm && list.IsCapped)

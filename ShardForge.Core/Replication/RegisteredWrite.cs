@@ -52,6 +52,9 @@ internal sealed class RegisteredWrite(WriteRequest request, TaskCreationOptions 
     /// <summary>Blind puts and deletes that are no retry may hold a key together: they look at nothing.</summary>
     public bool IsShared { get; } = request is { HasCondition: false, Start: null, IsRetry: false, ReadKeys.Count: 0, ReadRanges.Count: 0 };
 
+    /// <summary>It frees room sooner or later, and takes hardly any.</summary>
+    public bool OnlyDeletes { get; } = request.Writes.All(static write => write.Value is null);
+
     /// <summary>Hashes of its keys, in the order of the request.</summary>
     public ulong[] KeyHashes { get; } = HashesOf(request);
 

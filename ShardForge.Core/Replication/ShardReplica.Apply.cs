@@ -16,6 +16,7 @@ internal sealed partial class ShardReplica
     private long _appliedIndex;
     private ulong _closed, _historyLimit;
     private volatile Exception? _stalledBy;
+    private volatile int _stallCount;
 
     public LogIndex RecoveredIndex => AppliedIndex;
 
@@ -107,7 +108,7 @@ internal sealed partial class ShardReplica
         }
     }
 
-    // R34: with a full disk, committed entries wait for room, new ones are refused (see TryRegister), and reads go on.
+    // R34: with a full disk, committed entries wait for room, new ones are refused but for those that only delete (see RefuseForRoom), and reads go on.
     private async ValueTask WriteGroupAsync(ReplicaStateRecord state, CancellationToken cancellationToken)
     {
         TimeSpan delay = s_stallRetry;
@@ -118,11 +119,14 @@ internal sealed partial class ShardReplica
                 await Engine.WriteAsync(_applyBatch, StorageDurability.Buffered, cancellationToken).ConfigureAwait(false);
                 break;
             }
-            catch (Exception error) when (DiskErrors.IsDiskFull(error))
+            catch (Exception error) when (DiskErrors.IsDiskFull(error) || error is ShardForgeException { IsTransient: true })
             {
+                // An engine says it in its own words: refused for now, nothing was written.
                 if (_stalledBy is null)
                     LogStalled(_logger, Shard, _options.NodeId, state.AppliedIndex, error);
                 _stalledBy = error;
+                _stallCount++;
+                _options.DiskIsFull?.Invoke();
             }
 
             await Task.Delay(delay, _options.TimeProvider, cancellationToken).ConfigureAwait(false);
@@ -132,6 +136,7 @@ internal sealed partial class ShardReplica
         if (_stalledBy is not null)
         {
             _stalledBy = null;
+            _stallCount = 0;
             LogResumed(_logger, Shard, _options.NodeId, state.AppliedIndex);
         }
     }

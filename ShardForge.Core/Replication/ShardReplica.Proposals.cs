@@ -35,13 +35,14 @@ internal sealed partial class ShardReplica
             {
                 byte[] entry = EncodeRound(batch, round, closed);
                 bool appended = _group!.TryPropose(leader.Term, entry, out LogIndex index);
+                bool leads = appended || (_group.Status is { IsLeader: true } status && status.Term == leader.Term);
                 ReleasedWaiters released = new();
                 lock (_gate)
                 {
                     if (appended)
                         NoteProposedLocked(leader, index, round, released);
                     else
-                        RefuseLocked(leader, round, released);
+                        RefuseLocked(leader, round, leads, released);
                 }
 
                 released.Wake();
@@ -126,14 +127,16 @@ internal sealed partial class ShardReplica
             EndLocked(entry, CommandFate.Unknown, released);
     }
 
-    // R11: it was not appended and never will be. Whoever leads now has another term.
-    private void RefuseLocked(LeaderState leader, List<PendingCommand> round, ReleasedWaiters released)
+    // R11: it was not appended and never will be. Whoever leads now has another term; or this one still does, and the log is full (R34) or a hand-over has begun
+    // that may yet fail: then there is nothing to lose but this round.
+    private void RefuseLocked(LeaderState leader, List<PendingCommand> round, bool leads, ReleasedWaiters released)
     {
         if (!_rules.R11SameTerm)
             _evaluatedInOldTerm.AddRange(round);
         else
             EndLocked(new ProposedEntry(leader.Term, leader, round), CommandFate.NotWritten, released);
-        LoseLocked(leader, released);
+        if (!leads)
+            LoseLocked(leader, released);
     }
 
     // What is in no entry yet never will be.

@@ -2,7 +2,7 @@ namespace ShardForge.Replication;
 
 internal sealed partial class ShardReplica
 {
-    private const int WriteOverheadBytes = 64;
+    private const int WriteOverheadBytes = 64, StallsForDeletesMax = 6;
 
     private long _chargedBytes;
 
@@ -72,8 +72,8 @@ internal sealed partial class ShardReplica
     private ShardResponse? TryRegister(RegisteredWrite write, out bool hasTurn)
     {
         hasTurn = false;
-        if (_stalledBy is { } full)
-            return _responses.DiskFull(full.Message);
+        if (RefuseForRoom(write) is { } full)
+            return full;
         lock (_gate)
         {
             if (write.Leader.IsLost)
@@ -85,6 +85,15 @@ internal sealed partial class ShardReplica
         }
 
         return null;
+    }
+
+    // R34: deletes may use what is kept for them, until apply has found several times that even that is used up.
+    private ShardResponse? RefuseForRoom(RegisteredWrite write)
+    {
+        Exception? stalledBy = _stalledBy;
+        if (write.OnlyDeletes)
+            return stalledBy is not null && _stallCount > StallsForDeletesMax ? _responses.DiskFull(stalledBy.Message) : null;
+        return stalledBy is not null || !_group!.HasRoom ? _responses.DiskFull(stalledBy?.Message ?? "deletes are still taken") : null;
     }
 
     // Only for a write that was not handed over to be proposed.
@@ -118,7 +127,8 @@ internal sealed partial class ShardReplica
         return fate switch
         {
             CommandFate.Applied => _responses.Written(write.CommitTimestamp, shape.Epoch),
-            CommandFate.NotWritten => _shape == shape ? NotLeader() : _responses.WrongShard(_shape.Epoch),
+            CommandFate.NotWritten when _shape != shape => _responses.WrongShard(_shape.Epoch),
+            CommandFate.NotWritten => write.Leader.IsLost || _group!.HasRoom ? NotLeader() : _responses.DiskFull("the log takes no more"),
             _ => _responses.OutcomeUnknown(),
         };
     }

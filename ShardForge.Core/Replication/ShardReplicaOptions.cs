@@ -54,6 +54,9 @@ internal sealed record ShardReplicaOptions
     /// <summary>Where coalescing of commands into one entry ends; a single command may be larger.</summary>
     public int EntryBytesTarget { get; init; } = 1024 * 1024;
 
+    /// <summary>Told each time that apply met a full disk.</summary>
+    public Action? DiskIsFull { get; init; }
+
     public ReplicationRules Rules { get; init; } = ReplicationRules.All;
 
     /// <summary>For deterministic tests: whoever completes a wait runs what follows it.</summary>

@@ -28,6 +28,9 @@ public sealed class StorageResources : IDisposable
     /// <summary>The settings they were made with.</summary>
     public StorageResourceOptions Options { get; }
 
+    /// <summary>Told, on any thread, each time that a background job of an engine met a full disk.</summary>
+    internal Action? DiskIsFull { get; init; }
+
     /// <summary>What the engines of the kind <c>lsm</c> share.</summary>
     internal LsmShared Lsm
     {
@@ -36,7 +39,7 @@ public sealed class StorageResources : IDisposable
             lock (_gate)
             {
                 ObjectDisposedException.ThrowIf(_disposed, this);
-                return _lsm ??= new LsmShared(Options);
+                return _lsm ??= new LsmShared(Options) { DiskIsFull = DiskIsFull };
             }
         }
     }

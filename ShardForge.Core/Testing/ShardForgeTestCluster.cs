@@ -17,7 +17,7 @@ namespace ShardForge.Testing;
 /// </remarks>
 public sealed class ShardForgeTestCluster : IAsyncDisposable
 {
-    private const int NodesMax = 16, StartAttemptsMax = 5;
+    private const int NodesMax = 16, StartAttemptsMax = 5, DiskReserveBytes = 1024 * 1024;
 
     private readonly ShardForgeTestClusterOptions _options;
     private readonly TestNode[] _nodes;
@@ -77,6 +77,9 @@ public sealed class ShardForgeTestCluster : IAsyncDisposable
         ?? throw new InvalidOperationException($"Node {node} is down. Restart it first.");
 
     internal NetworkFaults Faults => _faults;
+
+    /// <summary>The files of a node, up or down.</summary>
+    internal FaultyFileSystem FilesOf(int node) => At(node).Files;
 
     /// <summary>Starts a cluster; it is ready when the task ends.</summary>
     /// <param name="options">Null: three nodes, four shards, in-memory links, real files.</param>
@@ -266,6 +269,8 @@ public sealed class ShardForgeTestCluster : IAsyncDisposable
 
         public int Index => index;
 
+        public FaultyFileSystem Files => files;
+
         public ShardForgeCluster? Cluster => _cluster;
 
         public async Task OpenAsync(CancellationToken cancellationToken)
@@ -284,6 +289,7 @@ public sealed class ShardForgeTestCluster : IAsyncDisposable
                     ElectionTimeout = owner._options.ElectionTimeout,
                     LogSegmentBytes = 8 * 1024 * 1024,
                     ElectionSlack = owner.ElectionSlack,
+                    DiskReserveBytes = DiskReserveBytes,
                     SilenceAlarm = owner._options.ElectionTimeout * 5,
                 }, cancellationToken).ConfigureAwait(false);
                 _cluster.Node.TakeElectionSlack();      // it may have changed while the node was not to be seen

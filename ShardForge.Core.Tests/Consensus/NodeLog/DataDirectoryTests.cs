@@ -18,7 +18,7 @@ public sealed class DataDirectoryTests
     public async Task R38_the_instance_id_stays_and_the_open_count_rises()
     {
         Guid instance, cluster = Guid.NewGuid();
-        await using (DataDirectory directory = Open())
+        await using (DataDirectory directory = await OpenAsync())
         {
             instance = directory.Identity.InstanceId;
             Assert.That(directory.Identity.OpenCount, Is.EqualTo(1));
@@ -26,7 +26,7 @@ public sealed class DataDirectoryTests
             directory.SetClusterId(cluster);
         }
 
-        await using (DataDirectory directory = Open())
+        await using (DataDirectory directory = await OpenAsync())
         {
             Assert.That(directory.Identity.InstanceId, Is.EqualTo(instance).And.Not.EqualTo(Guid.Empty));
             Assert.That(directory.Identity.OpenCount, Is.EqualTo(2));
@@ -42,7 +42,7 @@ public sealed class DataDirectoryTests
             FaultyFileSystem files = new();
             for (int open = 1; open <= 3; open++)
             {
-                DataDirectory directory = DataDirectory.Open(files, "/data", "n1", "c", "Lsm", s_options);
+                DataDirectory directory = await DataDirectory.OpenAsync(files, "/data", "n1", "c", "Lsm", s_options);
                 Assert.That(directory.Identity.OpenCount, Is.EqualTo(open), $"seed {seed}");
                 files.PowerOff();
                 await directory.KillAsync();
@@ -58,12 +58,12 @@ public sealed class DataDirectoryTests
         {
             FaultyFileSystem files = new();
             if (n % 2 == 0)
-                await DataDirectory.Open(files, "/data", "n1", "c", "Lsm", s_options).DisposeAsync();
+                await (await DataDirectory.OpenAsync(files, "/data", "n1", "c", "Lsm", s_options)).DisposeAsync();
             files.FailAt((n + 1) / 2, FileFault.PowerOff);
             bool opened = false;
             try
             {
-                DataDirectory directory = DataDirectory.Open(files, "/data", "n1", "c", "Lsm", s_options);
+                DataDirectory directory = await DataDirectory.OpenAsync(files, "/data", "n1", "c", "Lsm", s_options);
                 opened = true;
                 files.PowerOff();
                 await directory.KillAsync();
@@ -74,7 +74,7 @@ public sealed class DataDirectoryTests
             }
 
             files.PowerOn(n);
-            await DataDirectory.Open(files, "/data", "n1", "c", "Lsm", s_options).DisposeAsync();
+            await (await DataDirectory.OpenAsync(files, "/data", "n1", "c", "Lsm", s_options)).DisposeAsync();
             if (opened && n > 60)
                 break;
         }
@@ -83,8 +83,8 @@ public sealed class DataDirectoryTests
     [Test]
     public async Task A_directory_in_use_is_refused()
     {
-        await using DataDirectory directory = Open();
-        Assert.That(Assert.Throws<ConfigurationException>(() => Open())!.Setting, Is.EqualTo("DataDirectory"));
+        await using DataDirectory directory = await OpenAsync();
+        Assert.That(Assert.ThrowsAsync<ConfigurationException>(() => OpenAsync())!.Setting, Is.EqualTo("DataDirectory"));
     }
 
     [TestCase("n2", "c", "Lsm", "DataDirectory")]
@@ -92,57 +92,57 @@ public sealed class DataDirectoryTests
     [TestCase("n1", "c", "Sqlite", "StorageEngine")]
     public async Task A_directory_of_another_node_cluster_or_engine_is_refused_and_left_as_it_is(string node, string cluster, string engine, string setting)
     {
-        await Open().DisposeAsync();
+        await (await OpenAsync()).DisposeAsync();
         _files.KeepsLog = true;
-        ConfigurationException error = Assert.Throws<ConfigurationException>(() => Open(node, cluster, engine))!;
+        ConfigurationException error = Assert.ThrowsAsync<ConfigurationException>(() => OpenAsync(node, cluster, engine))!;
         Assert.That(error.Setting, Is.EqualTo(setting));
         Assert.That(_files.TakeLog().Where(static line => !line.StartsWith("open", StringComparison.Ordinal)), Is.Empty);
-        await using DataDirectory directory = Open();
+        await using DataDirectory directory = await OpenAsync();
         Assert.That(directory.Identity.OpenCount, Is.EqualTo(2));
     }
 
     [Test]
     public async Task A_newer_format_is_refused_and_every_flipped_byte_noticed()
     {
-        await Open().DisposeAsync();
+        await (await OpenAsync()).DisposeAsync();
         byte[] bytes = ReadAll("/data/node");
         for (int at = 0; at < bytes.Length; at++)
         {
             byte[] damaged = [.. bytes];
             damaged[at] ^= 0x41;
             Replace("/data/node", damaged);
-            Assert.Throws<CorruptionException>(() => Open(), $"byte {at}");
+            Assert.ThrowsAsync<CorruptionException>(() => OpenAsync(), $"byte {at}");
         }
 
         byte[] newer = [.. bytes];
         newer[8] = 2;
         BitConverter.TryWriteBytes(newer.AsSpan(12), Crc32C.Append(Crc32C.Compute(newer.AsSpan(0, 12)), newer.AsSpan(16)));
         Replace("/data/node", newer);
-        Assert.That(Assert.Throws<ConfigurationException>(() => Open())!.Setting, Is.EqualTo("DataDirectory"));
+        Assert.That(Assert.ThrowsAsync<ConfigurationException>(() => OpenAsync())!.Setting, Is.EqualTo("DataDirectory"));
     }
 
     [Test]
     public async Task A_directory_that_lost_its_log_or_its_identity_is_refused()
     {
-        await using (DataDirectory directory = Open())
+        await using (DataDirectory directory = await OpenAsync())
             await directory.Log.CreateReplicaAsync(new(1), default, default);
         _files.Rename("/data/node", "/data/elsewhere");
-        Assert.Throws<CorruptionException>(() => Open());
+        Assert.ThrowsAsync<CorruptionException>(() => OpenAsync());
         _files.Rename("/data/elsewhere", "/data/node");
         _files.DeleteDirectory("/data/log");
-        Assert.Throws<CorruptionException>(() => Open());
+        Assert.ThrowsAsync<CorruptionException>(() => OpenAsync());
     }
 
     [Test]
     public async Task The_temporary_directory_is_emptied()
     {
-        await Open().DisposeAsync();
+        await (await OpenAsync()).DisposeAsync();
         _files.CreateDirectory("/data/tmp/x");
-        await using DataDirectory directory = Open();
+        await using DataDirectory directory = await OpenAsync();
         Assert.That(_files.DirectoryExists("/data/tmp/x"), Is.False);
     }
 
-    private DataDirectory Open(string node = "n1", string cluster = "c", string engine = "Lsm") => DataDirectory.Open(_files, "/data", node, cluster, engine, s_options);
+    private Task<DataDirectory> OpenAsync(string node = "n1", string cluster = "c", string engine = "Lsm") => DataDirectory.OpenAsync(_files, "/data", node, cluster, engine, s_options);
 
     private byte[] ReadAll(string path)
     {

@@ -32,7 +32,7 @@ public sealed class LogOnDiskTests
         Dictionary<ulong, long> last = [];
         for (int run = 0; run < 4; run++)
         {
-            await using DataDirectory directory = DataDirectory.Open(PhysicalFileSystem.Instance, _root, "n1", "c", "Lsm", s_options);
+            await using DataDirectory directory = await DataDirectory.OpenAsync(PhysicalFileSystem.Instance, _root, "n1", "c", "Lsm", s_options);
             foreach (IReplicaLog found in directory.Log.Replicas)
                 Assert.That(found.LastIndex.Value, Is.GreaterThanOrEqualTo(last[found.Replica.Value]));
             await Task.WhenAll(Enumerable.Range(1, 4).Select(async number =>
@@ -64,7 +64,7 @@ public sealed class LogOnDiskTests
         FaultyFileSystem files = new(PhysicalFileSystem.Instance, _root + "-lost", flushInner: false);
         for (int seed = 1; seed <= 12; seed++)
         {
-            DataDirectory directory = DataDirectory.Open(files, _root, "n1", "c", "Lsm", s_options with { IdleDelay = TimeSpan.FromMilliseconds(1) });
+            DataDirectory directory = await DataDirectory.OpenAsync(files, _root, "n1", "c", "Lsm", s_options with { IdleDelay = TimeSpan.FromMilliseconds(1) });
             IReplicaLog log = directory.Log.Replicas.SingleOrDefault() ?? await directory.Log.CreateReplicaAsync(new(1), default, default);
             LogFixture.AssertPayloads(log, 2000);
             long acknowledged = log.LastIndex.Value, kept = acknowledged;
@@ -86,7 +86,7 @@ public sealed class LogOnDiskTests
             }
 
             files.PowerOn(seed);
-            await using DataDirectory again = DataDirectory.Open(files, _root, "n1", "c", "Lsm", s_options);
+            await using DataDirectory again = await DataDirectory.OpenAsync(files, _root, "n1", "c", "Lsm", s_options);
             log = again.Log.Replicas.Single();
             Assert.That(log.LastIndex.Value, Is.GreaterThanOrEqualTo(acknowledged), $"seed {seed}");
             LogFixture.AssertPayloads(log, 2000);

@@ -8,6 +8,7 @@ namespace ShardForge.Consensus.NodeLog;
 /// node      <see cref="NodeIdentity"/>
 /// log/      <see cref="NodeLog"/>
 /// shards/   <see cref="ShardsDirectory"/>: one directory per replica and generation, owned by the layer above
+/// reserve   room for a full disk: <see cref="DiskReserve"/>
 /// tmp/      emptied at open
 /// </code>
 /// Order at open: lock, identity checked, log recovered, log repaired, open count raised. All that can refuse comes before the first change, but for
@@ -16,8 +17,9 @@ internal sealed class DataDirectory : IAsyncDisposable
 {
     private readonly IDisposable _lock;
 
-    private DataDirectory(IFileSystem files, string path, IDisposable held, NodeIdentity identity, NodeLog log)
+    private DataDirectory(IFileSystem files, string path, IDisposable held, NodeIdentity identity, NodeLog log, DiskReserve? reserve)
     {
+        Reserve = reserve;
         Files = files;
         Path = path;
         _lock = held;
@@ -33,11 +35,17 @@ internal sealed class DataDirectory : IAsyncDisposable
 
     public NodeLog Log { get; }
 
+    /// <summary>Null: there is none, as for files in memory.</summary>
+    public DiskReserve? Reserve { get; }
+
+    /// <summary>Whether what takes room is admitted (R34).</summary>
+    public bool HasRoom => Log.HasRoom && Reserve is null or { HasRoom: true };
+
     public string ShardsDirectory => System.IO.Path.Combine(Path, "shards");
 
     public string TemporaryDirectory => System.IO.Path.Combine(Path, "tmp");
 
-    /// <summary>Opens a directory, creating it where missing. Blocks.</summary>
+    /// <summary>Opens a directory, creating it where missing. Its file work is the caller's.</summary>
     /// <param name="files">Where it lies; one in memory for a node without a data directory.</param>
     /// <param name="path">The directory.</param>
     /// <param name="nodeId">Whose it must be.</param>
@@ -46,7 +54,7 @@ internal sealed class DataDirectory : IAsyncDisposable
     /// <param name="options">Of the log; whether it must exist is decided here.</param>
     /// <exception cref="ConfigurationException">In use, somebody else's, of another engine, or of a newer format.</exception>
     /// <exception cref="CorruptionException">Damaged. Nothing was changed.</exception>
-    public static DataDirectory Open(IFileSystem files, string path, string nodeId, string clusterName, string engine, NodeLogOptions? options = null)
+    public static async Task<DataDirectory> OpenAsync(IFileSystem files, string path, string nodeId, string clusterName, string engine, NodeLogOptions? options = null)
     {
         IDisposable held = TakeLock(files, path);
         try
@@ -55,10 +63,13 @@ internal sealed class DataDirectory : IAsyncDisposable
             found?.Check(path, nodeId, clusterName, engine);
             NodeIdentity identity = (found ?? new NodeIdentity { NodeId = nodeId, ClusterName = clusterName, Engine = engine, InstanceId = Guid.NewGuid() });
             identity = identity with { OpenCount = identity.OpenCount + 1 };
+            options ??= new();
+            DiskReserve? reserve = options.DiskReserveBytes > 0 ? new(files, path, options.DiskReserveBytes, nodeId, options.Logger) : null;
             NodeLog log = NodeLog.Open(files, System.IO.Path.Combine(path, "log"),
-                (options ?? new()) with { NodeName = nodeId, MustExist = found is not null, MustBeFresh = found is null });
-            DataDirectory directory = new(files, path, held, identity, log);
-            directory.Begin();
+                options with { NodeName = nodeId, MustExist = found is not null, MustBeFresh = found is null, DiskIsFull = reserve is null ? null : reserve.ReportFull });
+            DataDirectory directory = new(files, path, held, identity, log, reserve);
+            await directory.BeginAsync().ConfigureAwait(false);
+            reserve?.Start();
             return directory;
         }
         catch
@@ -79,12 +90,16 @@ internal sealed class DataDirectory : IAsyncDisposable
     /// <summary>Ends as a killed process would.</summary>
     public async ValueTask KillAsync()
     {
+        if (Reserve is not null)
+            await Reserve.DisposeAsync().ConfigureAwait(false);
         await Log.KillAsync().ConfigureAwait(false);
         _lock.Dispose();
     }
 
     public async ValueTask DisposeAsync()
     {
+        if (Reserve is not null)
+            await Reserve.DisposeAsync().ConfigureAwait(false);
         await Log.DisposeAsync().ConfigureAwait(false);
         _lock.Dispose();
     }
@@ -104,17 +119,24 @@ internal sealed class DataDirectory : IAsyncDisposable
     }
 
     // If this fails, the log is stopped as by a crash: its end file is still there, and nothing was appended.
-    private void Begin()
+    private async ValueTask BeginAsync()
     {
         try
         {
             Files.DeleteDirectory(TemporaryDirectory);
             DurableDirectory.Create(Files, ShardsDirectory);    // before the replicas, which create theirs at the same time
-            Identity.Write(Files, Path);
+            try
+            {
+                Identity.Write(Files, Path);
+            }
+            catch (IOException error) when (DiskErrors.IsDiskFull(error) && Reserve is not null && Reserve.TryRelease())
+            {
+                Identity.Write(Files, Path);
+            }
         }
         catch
         {
-            Log.KillAsync().AsTask().GetAwaiter().GetResult();
+            await Log.KillAsync().ConfigureAwait(false);
             throw;
         }
     }

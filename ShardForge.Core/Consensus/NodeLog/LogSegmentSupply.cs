@@ -195,10 +195,12 @@ internal sealed class LogSegmentSupply : IDisposable
             {
                 wasFull = _isDiskFull;
                 _isDiskFull = true;
+                _wanted = wanted with { Bytes = Math.Min(wanted.Bytes, _options.FirstSegmentBytes) };       // a small one may still fit
             }
 
             if (!wasFull)
                 NodeLogMessages.DiskIsFull(_options.Logger, _store.Directory);
+            _options.DiskIsFull?.Invoke();
         }
         catch (Exception error)
         {

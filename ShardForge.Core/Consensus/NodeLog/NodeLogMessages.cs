@@ -25,4 +25,13 @@ internal static partial class NodeLogMessages
 
     [LoggerMessage(3106, LogLevel.Error, "Node log in {Directory}: who listens to its events threw an error")]
     public static partial void ListenerFailed(ILogger logger, string directory, Exception error);
+
+    [LoggerMessage(3107, LogLevel.Warning, "Disk of {Directory}: it is full, puts are refused; deletes and the log have the reserve")]
+    public static partial void RefusesPuts(ILogger logger, string directory);
+
+    [LoggerMessage(3108, LogLevel.Information, "Disk of {Directory}: there is room again, puts are admitted")]
+    public static partial void AdmitsAgain(ILogger logger, string directory);
+
+    [LoggerMessage(3109, LogLevel.Warning, "Disk of {Directory}: the reserve for a full disk cannot be kept")]
+    public static partial void NoReserve(ILogger logger, string directory, Exception error);
 }

@@ -54,6 +54,11 @@ internal sealed record NodeLogOptions
     /// <summary>Id of a fresh log; null: a random one. Part of every checksum.</summary>
     public Guid? NewLogId { get; init; }
 
+    /// <summary>Room that the data directory keeps for a full disk (R34), see <see cref="DiskReserve"/>; 0: none. Default 0.</summary>
+    public long DiskReserveBytes { get; init; }
+
+    /// <summary>Told, on any thread, each time that a segment could not be made since the disk is full.</summary>
+    public Action? DiskIsFull { get; init; }
 
     public ILogger Logger { get; init; } = NullLogger.Instance;
 

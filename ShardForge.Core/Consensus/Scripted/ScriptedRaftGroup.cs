@@ -48,6 +48,9 @@ internal sealed class ScriptedRaftGroup(ScriptedCluster cluster, ReplicaId repli
     /// <summary>False: it reaches no majority, so it gets no read barrier.</summary>
     public bool ReachesMajority { get; set; } = true;
 
+    /// <summary>Set to false: as with a full disk.</summary>
+    public bool HasRoom { get; set; } = true;
+
     internal IRaftStateMachine? StateMachine => _stateMachine;
 
     /// <summary>End of this replica's own log, for a leader whose tail is lost. Guarded by the cluster's gate.</summary>

@@ -50,6 +50,7 @@ internal sealed partial class LsmEngine
         }
 
         LsmLog.DiskIsFull(_logger, error, _context.Name);
+        _shared.DiskIsFull?.Invoke();
         foreach (TaskCompletionSource waiter in waiters)
             waiter.TrySetException(Refused(error));
         SignalRoom();

@@ -21,6 +21,8 @@ internal sealed class LsmEngineFactory(LsmOptions options) : IStorageEngineFacto
 {
     public string Name => LsmEngine.EngineName;
 
+    public bool UsesFileSystem => true;
+
     public ValueTask<IStorageEngine> OpenAsync(string? directory, CancellationToken cancellationToken = default) =>
         OpenAsync(new StorageEngineContext { Directory = directory }, cancellationToken);
 

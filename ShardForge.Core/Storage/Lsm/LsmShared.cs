@@ -30,6 +30,9 @@ internal sealed class LsmShared : IDisposable
 
     public RateLimit RateLimit { get; }
 
+    /// <summary>Told when a job met a full disk.</summary>
+    public Action? DiskIsFull { get; init; }
+
     public void AddEngine() => Interlocked.Increment(ref _engineCount);
 
     public void RemoveEngine() => Interlocked.Decrement(ref _engineCount);
