@@ -8,8 +8,8 @@ namespace ShardForge.Storage.Lsm.Table;
 /// <remarks><code>
 /// block    | entry ... | trailers | restarts | hash index | tail 16 |                       little-endian
 /// entry    | shared varint | own varint | value bytes varint | own key bytes | value |
-///   shared   bytes taken over from the key before: all that they have in common, a search relies on it; 0 at every restart (each restart
-///            interval-th entry, from the first)
+///   shared   bytes taken over from the key of the restart before: all that they have in common, a search relies on it; 0 at every restart (each restart
+///            interval-th entry, from the first). So an entry can be read with its restart's key and nothing in between, and inside an interval it never grows
 /// trailers | entryCount × trailer width | trailer - trailer base of each entry: a column, so that a search touches only keys, and nothing where all are alike
 /// restarts | count = ceil(entryCount / interval) | offset of the restart's entry: 2 bytes each, 4 where the flag says so
 /// hash     | 2^log bytes | restart number per bucket of XxHash3(key) (low bits); 254: several, 255: none. Absent where log is 255; a reader may ignore it
@@ -27,7 +27,7 @@ internal sealed class BlockBuilder(int restartInterval)
     private readonly List<ulong> _trailers = [];
     private byte[] _buffer = new byte[8 * 1024];
     private byte[] _lastKey = new byte[64];
-    private int _length, _lastKeyBytes;
+    private int _length, _lastKeyBytes, _restartKeyAt, _restartKeyBytes;
     private ulong _trailerMin = ulong.MaxValue, _trailerMax;
 
     public int EntryCount => _trailers.Count;
@@ -43,10 +43,11 @@ internal sealed class BlockBuilder(int restartInterval)
     {
         Invariant.Check(IsEmpty || EntryTrailer.Compare(LastKey, _trailers[^1], key, trailer) < 0);
         int shared = 0;
-        if (_trailers.Count % restartInterval == 0)
+        bool isRestart = _trailers.Count % restartInterval == 0;
+        if (isRestart)
             _restarts.Add(_length);
         else
-            shared = LastKey.CommonPrefixLength(key);
+            shared = _buffer.AsSpan(_restartKeyAt, _restartKeyBytes).CommonPrefixLength(key);
 
         ReadOnlySpan<byte> own = key[shared..];
         Span<byte> target = Reserve((3 * Varint.Bytes32Max) + own.Length + value.Length);
@@ -54,6 +55,8 @@ internal sealed class BlockBuilder(int restartInterval)
         at += Varint.Write(target[at..], (uint)own.Length);
         at += Varint.Write(target[at..], (uint)value.Length);
         own.CopyTo(target[at..]);
+        if (isRestart)
+            (_restartKeyAt, _restartKeyBytes) = (_length + at, own.Length);
         value.CopyTo(target[(at + own.Length)..]);
         _length += at + own.Length + value.Length;
 
@@ -62,7 +65,7 @@ internal sealed class BlockBuilder(int restartInterval)
         _trailerMax = Math.Max(_trailerMax, trailer);
         if (_lastKey.Length < key.Length)
             Array.Resize(ref _lastKey, Math.Max(key.Length, 2 * _lastKey.Length));
-        own.CopyTo(_lastKey.AsSpan(shared));
+        key.CopyTo(_lastKey);
         _lastKeyBytes = key.Length;
     }
 

@@ -6,7 +6,7 @@ internal sealed unsafe class BlockCursor
 {
     private BlockView _block;
     private byte[] _key = new byte[64];
-    private int _keyBytes, _entry;
+    private int _keyBytes, _sharedMax, _entry;    // the key buffer starts with that many bytes of the restart's key
     private byte* _value, _next;
     private int _valueBytes;
 
@@ -94,9 +94,11 @@ internal sealed unsafe class BlockCursor
     {
         byte* at = _next;
         _block.DecodeEntry(ref at, out int shared, out int own, out int valueBytes);
-        if (shared > _keyBytes && shared > 0)
-            BlockView.ThrowMalformed();
         int keyBytes = shared + own;
+        bool isRestart = _entry % _block.RestartInterval == 0;
+        if (shared > (isRestart ? 0 : _sharedMax))
+            BlockView.ThrowMalformed();
+        _sharedMax = isRestart ? own : shared;
         if (_key.Length < keyBytes)
             Array.Resize(ref _key, Math.Max(keyBytes, 2 * _key.Length));
         new ReadOnlySpan<byte>(at, own).CopyTo(_key.AsSpan(shared));

@@ -2,9 +2,9 @@ namespace ShardForge.Storage.Lsm.Table;
 
 /// <summary>Finds one entry of a block without building keys on the way: the point read.</summary>
 /// <remarks>
-/// Inside a restart interval the search carries how many bytes of the wanted key the entry before had in common (<c>matched</c>), the entry
-/// being smaller. The next entry shares <c>shared</c> bytes with it:
-/// 1. shared &gt; matched: it differs from the wanted key where the one before did, so it is smaller too.
+/// Entries of a restart interval share bytes with the restart's key, which is smaller than the wanted one (or the first of the block) and has <c>matched</c> bytes
+/// in common with it. An entry that shares <c>shared</c> bytes with the restart:
+/// 1. shared &gt; matched: it differs from the wanted key where the restart does, so it is smaller too.
 /// 2. shared &lt; matched: it left the wanted key's bytes, upwards (entries ascend), so it is larger: this is the one.
 /// 3. equal: only its own bytes need comparing.
 /// So a found entry's key is always the wanted key's first <see cref="SharedBytes"/> bytes and its own bytes.
@@ -54,7 +54,12 @@ internal unsafe ref struct BlockSearch
                     return true;
                 }
 
-                matched = shared + common;
+                if (entry % block.RestartInterval == 0)
+                    matched = common;
+            }
+            else if (entry % block.RestartInterval == 0)
+            {
+                BlockView.ThrowMalformed();
             }
 
             at += own + valueBytes;
