@@ -97,7 +97,8 @@ internal static class EngineMarker
         return false;
     }
 
-    private static void Check(IFileSystem files, string directory, string engineName, uint formatVersion)
+    /// <summary>Checks the marker that is there.</summary>
+    public static void Check(IFileSystem files, string directory, string engineName, uint formatVersion)
     {
         string path = Path.Combine(directory, FileName);
         using IFile file = files.Open(path, FileOpenMode.Read);

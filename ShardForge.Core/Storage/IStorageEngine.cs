@@ -41,6 +41,29 @@ public interface IStorageEngine : IAsyncDisposable
     /// <summary>Reads the value of a key; null where it is absent.</summary>
     ValueTask<byte[]?> GetAsync(ReadOnlyMemory<byte> key, CancellationToken cancellationToken = default);
 
+    /// <summary>Reads many keys as of one moment.</summary>
+    /// <param name="keys">In any order; the same key may be there twice.</param>
+    /// <param name="snapshot">A snapshot of this engine; null: as of now.</param>
+    /// <param name="cancellationToken">Looked at between the keys.</param>
+    /// <returns>The values in the order of the keys; null where a key is absent.</returns>
+    ValueTask<byte[]?[]> GetManyAsync(IReadOnlyList<ReadOnlyMemory<byte>> keys, IStorageSnapshot? snapshot = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(keys);
+        using IStorageSnapshot? own = snapshot is null ? CreateSnapshot() : null;
+        byte[]?[] values = new byte[]?[keys.Count];
+        ArrayBufferWriter<byte> value = new();
+        for (int index = 0; index < values.Length; index++)
+        {
+            if (cancellationToken.IsCancellationRequested)
+                return ValueTask.FromCanceled<byte[]?[]>(cancellationToken);
+            value.ResetWrittenCount();
+            if (TryGet(keys[index].Span, value, snapshot ?? own))
+                values[index] = value.WrittenSpan.ToArray();
+        }
+
+        return new(values);
+    }
+
     /// <summary>Writes one key, <see cref="StorageDurability.Flushed"/>. Cancelling stops the wait, not the write.</summary>
     ValueTask PutAsync(ReadOnlyMemory<byte> key, ReadOnlyMemory<byte> value, CancellationToken cancellationToken = default);
 

@@ -46,6 +46,29 @@ public static class DocsSnippets
         // end
     }
 
+    public static async Task IngestAsync(IStorageEngine engine, string path)
+    {
+        // snippet: ingest
+        using (LsmTableWriter writer = new(path))
+        {
+            writer.Put("a"u8, "1"u8);
+            writer.Put("b"u8, "2"u8);
+            writer.Finish();
+        }
+
+        await ((ILsmEngine)engine).IngestAsync([path]);
+        // end
+    }
+
+    public static async Task VerifyAsync(string directory)
+    {
+        // snippet: verify
+        StorageVerification found = await StorageEngines.VerifyAsync(directory);
+        foreach (StorageDamage damage in found.Damage)
+            Console.WriteLine($"{damage.Path} at {damage.Offset}: {damage.Reason}");
+        // end
+    }
+
     public static IHost BuildHost(string[] args)
     {
         // snippet: hosting

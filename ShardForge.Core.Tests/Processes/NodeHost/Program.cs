@@ -4,6 +4,12 @@ using ShardForge.Tests.Processes;
 // One node in a process of its own, driven over standard input, for tests that kill it. See NodeSession for the lines.
 try
 {
+    if (args[0] == "storage")
+    {
+        await StorageSession.RunAsync(args);
+        return 0;
+    }
+
     NodeArguments arguments = NodeArguments.Parse(args);
     await using ShardForgeCluster node = await ShardForgeCluster.OpenAsync(arguments.ToConfig());
     await using NodeSession session = new(node, Console.Out);

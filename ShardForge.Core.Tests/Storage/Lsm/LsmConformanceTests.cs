@@ -12,6 +12,9 @@ internal sealed class LsmConformanceTests
     [
         ("Tiny", TinyLsm.Factory),
         ("Tiny with a version suffix", new SuffixedFactory(TinyLsm.Factory, 8)),
+        ("Tiny with a time to live", StorageEngines.Lsm(TinyLsm.Options with { TimeToLive = TimeSpan.FromDays(1) })),
+        ("Tiny, tiered", StorageEngines.Lsm(TinyLsm.Options with { CompactionStyle = LsmCompactionStyle.Tiered })),
+        ("Tiny, universal", new SuffixedFactory(StorageEngines.Lsm(TinyLsm.Options with { CompactionStyle = LsmCompactionStyle.Universal, LevelZeroTables = 3 }), 8)),
         ("Tiny without filters and compression", StorageEngines.Lsm(TinyLsm.Options with { BloomBitsPerKey = 0, Compression = LsmCompression.None, RestartInterval = 1 })),
     ];
 

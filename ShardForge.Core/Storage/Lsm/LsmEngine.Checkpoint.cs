@@ -82,7 +82,7 @@ internal sealed partial class LsmEngine
         string manifest = Path.Combine(directory, ManifestFormat.FileName(number));
         ManifestWriter.Create(_fileSystem, manifest, number, _versions.Snapshot(version, _versions.LastSequence, logNumber: number)).Dispose();
         CurrentFile.Write(_fileSystem, directory, number);
-        EngineMarker.Write(_fileSystem, directory, EngineName, FormatVersion);
+        EngineMarker.Write(_fileSystem, directory, MarkerName, FormatVersion);
     }
 
     private void LinkOrCopy(string source, string target, CancellationToken cancellationToken)

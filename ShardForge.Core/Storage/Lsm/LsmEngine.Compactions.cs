@@ -1,203 +1,39 @@
 using ShardForge.Storage.Lsm.Compaction;
 using ShardForge.Storage.Lsm.Manifest;
-using ShardForge.Storage.Lsm.Reads;
 
 namespace ShardForge.Storage.Lsm;
 
-/// <summary>Compactions: which one is due, its merge, and the edit that makes it count.</summary>
+/// <summary>Which compactions run when: automatic ones and those of a range that somebody asked for, side by side where they do not conflict.</summary>
+/// <remarks>
+/// A job in the workers' queue is not bound to a compaction: what is best is decided when it gets a thread. An engine has at most one such job in the queue, and as many
+/// that run as the node has workers for them. While the next merge of a range that was asked for waits for running ones, no new automatic ones start, so that it gets its turn.
+/// </remarks>
 internal sealed partial class LsmEngine
 {
     private readonly Action _runCompaction;
 
     // Guarded by the gate.
     private readonly Queue<ManualCompaction> _manual = new();
-    private bool _compactionScheduled;
+    private readonly List<CompactionPick> _running = [];
+    private int _compactionJobs;    // in the queue and running
+    private bool _compactionQueued;
 
-    private void ScheduleCompactionLocked()
-    {
-        if (_compactionScheduled || _diskFull is not null)
-            return;
-        if (_manual.Count > 0 || CompactionPicker.Pick(_versions.Current, _options) is not null)
-            _compactionScheduled = StartJobLocked(_runCompaction, urgent: false);
-    }
+    public ValueTask CompactAsync(KeyRange range = default, CancellationToken cancellationToken = default) => CompactAsync(range, progress: null, cancellationToken);
 
-    private void RunCompaction()
-    {
-        try
-        {
-            ManualCompaction? manual;
-            lock (_gate)
-            {
-                while (_manual.TryPeek(out manual) && manual.Stop.IsCancellationRequested)
-                    _manual.Dequeue();
-            }
-
-            if (!_closing && _failure is null)
-            {
-                if (manual is not null)
-                    RunManual(manual);
-                else if (CompactionPicker.Pick(_versions.Current, _options) is { } pick)
-                    Compact(pick, _stop.Token);
-            }
-        }
-        catch (Exception error)
-        {
-            OnJobFailed(error);
-        }
-        finally
-        {
-            lock (_gate)
-            {
-                // One at a time, then back into the queue: other engines of the node want to compact, too.
-                _compactionScheduled = false;
-                ScheduleCompactionLocked();
-            }
-
-            EndJob();
-        }
-    }
-
-    private void RunManual(ManualCompaction manual)
-    {
-        using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(_stop.Token, manual.Stop);
-        try
-        {
-            if (manual.Next(_versions.Current) is { } pick)
-            {
-                Compact(pick, stop.Token);
-                return;
-            }
-        }
-        catch (OperationCanceledException) when (manual.Stop.IsCancellationRequested && !_stop.IsCancellationRequested)
-        {
-            manual.Completion.TrySetCanceled(manual.Stop);
-        }
-
-        lock (_gate)
-        {
-            if (_manual.TryPeek(out ManualCompaction? first) && first == manual)
-                _manual.Dequeue();
-        }
-
-        manual.Completion.TrySetResult();
-    }
-
-    private void Compact(CompactionPick pick, CancellationToken stop)
-    {
-        VersionEdit edit = new();
-        foreach (TableFile table in pick.Inputs)
-            edit.Removed.Add((pick.Level, table.Number));
-        foreach (TableFile table in pick.OutputInputs)
-            edit.Removed.Add((pick.OutputLevel, table.Number));
-        long bytes = 0;
-
-        // Only this job removes tables, so the inputs stay in the current version, and that holds them.
-        LsmVersion version = _versions.Current;
-        Invariant.Require(version.TryAddReference());
-        try
-        {
-            if (pick.IsMove)
-            {
-                foreach (TableFile table in pick.Inputs)
-                    edit.Added.Add((pick.OutputLevel, table.Number, table.Summary));
-            }
-            else
-            {
-                Merge(pick, version, edit, written =>
-                {
-                    bytes += written;
-                    _counters.AddDiskBytes(written);
-                    _shared.RateLimit.Acquire(written, stop);
-                }, stop);
-                if (edit.Added.Count > 0)
-                    _fileSystem.FlushDirectory(_files.Directory);
-            }
-
-            _counters.AddDiskBytes(_versions.Apply(edit, InstallCompacted));
-        }
-        catch
-        {
-            if (!pick.IsMove)
-                DeleteOutputs(edit);
-            throw;
-        }
-        finally
-        {
-            version.Release();
-        }
-
-        _counters.AddCompaction(bytes);
-        _counters.AddDiskBytes(_versions.RollIfLong());
-        OnProgress();
-    }
-
-    private void Merge(CompactionPick pick, LsmVersion version, VersionEdit edit, Action<int> written, CancellationToken stop)
-    {
-        List<EntryCursor> cursors = [];
-        TableFile[][] levels = [pick.Level == 0 ? pick.Inputs : [], pick.Level == 0 ? [] : pick.Inputs, pick.OutputInputs];
-        ReadState.AddTableCursors(cursors, levels, fillCache: false);
-        using MergeCursor entries = new(cursors.ToArray());
-        List<RangeTombstone> tombstones = [];
-        foreach (TableFile table in pick.Inputs.Concat(pick.OutputInputs))
-        {
-            if (table.HasTombstones)
-                tombstones.AddRange(table.Reader.Tombstones);
-        }
-
-        // The filter before the snapshots, and these after the inputs were chosen: one that is opened later sees all that the filter read, and all of the inputs.
-        ICompactionFilter? filter = BeginFilter(pick, version, out ulong filterSequence);
-        ulong[] snapshots = _snapshots.ToArray();
-        MergeTask task = new()
-        {
-            Snapshots = snapshots,
-            Deeper = version.Levels[(pick.OutputLevel + 1)..],
-            DropsDeletes = true,
-            ZeroesSequences = true,
-            TableBytes = _options.TableBytes,
-            VersionSuffixBytes = SuffixBytes,
-            Filter = snapshots.Length > 0 && snapshots[0] < filterSequence ? null : filter,
-        };
-        WriteTables(task, entries, RangeTombstoneSet.Build(tombstones), edit, pick.OutputLevel, written, stop);
-    }
-
-    /// <summary>Asks the owner what may go.</summary>
-    /// <param name="pick">What is merged.</param>
-    /// <param name="version">What is durable.</param>
-    /// <param name="sequence">Of the newest entry that the answer may rest on.</param>
-    private ICompactionFilter? BeginFilter(CompactionPick pick, LsmVersion version, out ulong sequence)
-    {
-        sequence = 0;
-        if (_context.CompactionFilter is not { } source)
-            return null;
-        DurableReader reader = new(version);
-        ICompactionFilter? filter = source.Begin(new CompactionScope(pick.Range, SuffixBytes, reader.TryGet));
-        sequence = reader.NewestSequence;
-        return filter;
-    }
-
-    private void InstallCompacted(LsmVersion version)
-    {
-        ReadState? old;
-        lock (_gate)
-            old = InstallStateLocked();
-        old?.Release();
-        version.Release();
-    }
-
-    public ValueTask CompactAsync(KeyRange range = default, CancellationToken cancellationToken = default)
+    public ValueTask CompactAsync(KeyRange range, IProgress<StorageCompactionProgress>? progress, CancellationToken cancellationToken = default)
     {
         ThrowIfDisposed();
         StorageArguments.CheckRange(range);
-        return cancellationToken.IsCancellationRequested ? ValueTask.FromCanceled(cancellationToken) : new(CompactRangeAsync(range, cancellationToken));
+        return cancellationToken.IsCancellationRequested ? ValueTask.FromCanceled(cancellationToken) : new(CompactRangeAsync(range, progress, cancellationToken));
     }
 
-    private async Task CompactRangeAsync(KeyRange range, CancellationToken cancellationToken)
+    private async Task CompactRangeAsync(KeyRange range, IProgress<StorageCompactionProgress>? progress, CancellationToken cancellationToken)
     {
         await FlushMemtableAsync(cancellationToken).ConfigureAwait(false);
         if (range.IsEmpty)
             return;
         KeyRange own = range.HasEnd ? KeyRange.Between(range.Start.ToArray(), range.End.ToArray()) : KeyRange.From(range.Start.ToArray());
-        ManualCompaction compaction = new(own, cancellationToken);
+        ManualCompaction compaction = new(own, ManualPieceTables * _options.TableBytes, progress, cancellationToken);
         lock (_gate)
         {
             ThrowIfDisposed();
@@ -207,6 +43,138 @@ internal sealed partial class LsmEngine
             ScheduleCompactionLocked();
         }
 
-        await compaction.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
+        await compaction.Completion.Task.WaitAsync(cancellationToken).ConfigureAwait(false);
+    }
+
+    private void ScheduleCompactionLocked()
+    {
+        if (_compactionQueued || _diskFull is not null || _compactionJobs >= _shared.Workers.CompactionsMax || !IsCompactionDueLocked())
+            return;
+        if (!StartJobLocked(_runCompaction, urgent: false))
+            return;
+        _compactionQueued = true;
+        _compactionJobs++;
+    }
+
+    private bool IsCompactionDueLocked()
+    {
+        if (!_manual.TryPeek(out ManualCompaction? manual) || manual.IsRunning)
+            return CompactionPicker.Pick(_versions.Current, _options, _running) is not null;
+        manual.Begin(_versions.Current, _versions.NextFileNumber);
+        return manual.Stop.IsCancellationRequested || manual.Next(_versions.Current) is not { } pick || CompactionPicker.CanRun(pick, _running);
+    }
+
+    private void RunCompaction()
+    {
+        CompactionJob? job = null;
+        ManualCompaction? ended = null;
+        try
+        {
+            lock (_gate)
+            {
+                _compactionQueued = false;
+                if (!_closing && _failure is null && _diskFull is null)
+                    job = TakeCompactionLocked(out ended);
+                if (job is null)
+                    _compactionJobs--;
+
+                // The next one, to run beside this one; or what an ended range lets go on.
+                ScheduleCompactionLocked();
+            }
+
+            if (ended is not null)
+                EndManual(ended);
+            if (job is not null)
+                RunParts(job);
+        }
+        catch (Exception error)
+        {
+            OnJobFailed(error);
+        }
+        finally
+        {
+            EndJob();
+        }
+    }
+
+    private CompactionJob? TakeCompactionLocked(out ManualCompaction? ended)
+    {
+        ended = null;
+        LsmVersion version = _versions.Current;
+        CompactionPick? pick;
+        if (_manual.TryPeek(out ManualCompaction? manual) && !manual.IsRunning)
+        {
+            manual.Begin(version, _versions.NextFileNumber);
+            pick = manual.Stop.IsCancellationRequested ? null : manual.Next(version);
+            if (pick is null)
+            {
+                ended = _manual.Dequeue();
+                return null;
+            }
+
+            if (!CompactionPicker.CanRun(pick, _running))
+                return null;
+            manual.IsRunning = true;
+        }
+        else
+        {
+            manual = null;
+            pick = CompactionPicker.Pick(version, _options, _running);
+            if (pick is null)
+                return null;
+        }
+
+        Invariant.Require(version.TryAddReference());
+        _running.Add(pick);
+        int free = Math.Max(1, _shared.Workers.CompactionsMax - _compactionJobs + 1);
+        return new CompactionJob(pick, manual, version, CompactionCuts.Choose(pick, free, _options.TableBytes), _stop.Token);
+    }
+
+    /// <summary>Takes a compaction out of those that run.</summary>
+    private void EndCompaction(CompactionJob job)
+    {
+        lock (_gate)
+        {
+            _running.Remove(job.Pick);
+            _compactionJobs--;
+            if (job.Manual is { } manual)
+            {
+                manual.IsRunning = false;
+                if (job.Failure is null)
+                    manual.Advance(job.Pick);
+            }
+
+            ScheduleCompactionLocked();
+        }
+
+        job.Version.Release();
+        job.Dispose();
+        if (job is { Manual: { } reported, Failure: null })
+            Report(reported, ended: false);
+    }
+
+    private static void EndManual(ManualCompaction manual)
+    {
+        if (manual.Stop.IsCancellationRequested)
+        {
+            manual.Completion.TrySetCanceled(manual.Stop);
+            return;
+        }
+
+        Report(manual, ended: true);
+        manual.Completion.TrySetResult();
+    }
+
+    /// <summary>A stranger's code: what it throws is its caller's, not the engine's.</summary>
+    private static void Report(ManualCompaction manual, bool ended)
+    {
+        try
+        {
+            manual.Report(ended);
+        }
+        catch (Exception error)
+        {
+            manual.Completion.TrySetException(error);
+        }
     }
 }

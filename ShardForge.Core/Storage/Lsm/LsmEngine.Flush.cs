@@ -83,6 +83,8 @@ internal sealed partial class LsmEngine
         }
 
         _counters.AddFlush();
+        foreach ((int level, _, TableSummary table) in edit.Added)
+            _compactionCounters.AddMerge(level, 0, table.Bytes);
         if (memtable.LogNumber != 0)
             _files.DeleteLater(_files.LogPath(memtable.LogNumber));
         memtable.Release();
@@ -163,7 +165,7 @@ internal sealed partial class LsmEngine
     private ReadState? InstallStateLocked()
     {
         LsmVersion version = _versions.Current;
-        Volatile.Write(ref _levelZeroCount, version.Levels[0].Length);
+        Volatile.Write(ref _levelZeroCount, CompactionPicker.LevelZeroLength(version, _options));
         if (_state is null)
             return null;
         ReadState old = _state;

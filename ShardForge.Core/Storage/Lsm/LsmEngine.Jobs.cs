@@ -52,6 +52,7 @@ internal sealed partial class LsmEngine
         SignalRoom();
         await _stop.CancelAsync().ConfigureAwait(false);
         await jobsEnded.ConfigureAwait(false);
+        await _threads.DisposeAsync().ConfigureAwait(false);
     }
 
     private void TakeWaitersLocked(List<TaskCompletionSource> waiters)

@@ -1,4 +1,5 @@
 using ShardForge.Common;
+using ShardForge.Storage.Lsm.Compaction;
 using ShardForge.Storage.Lsm.Manifest;
 using ShardForge.Storage.Lsm.Memtables;
 using ShardForge.Storage.Lsm.Reads;
@@ -36,7 +37,7 @@ internal sealed partial class LsmEngine
     private void Recover(CancellationToken cancellationToken)
     {
         string directory = _files.Directory;
-        _directoryLock = EngineMarker.Acquire(_fileSystem, directory, EngineName, FormatVersion);
+        _directoryLock = EngineMarker.Acquire(_fileSystem, directory, MarkerName, FormatVersion);
         List<(string Path, LsmFileKind Kind, ulong Number)> found = _files.List();
         long replayed = 0;
         if (_fileSystem.FileExists(Path.Combine(directory, CurrentFile.Name)))
@@ -56,7 +57,7 @@ internal sealed partial class LsmEngine
 
         _active = NewMemtable(logNumber);
         _state = new ReadState(_active, [], _versions.Current, SuffixBytes);
-        Volatile.Write(ref _levelZeroCount, _versions.Current.Levels[0].Length);
+        Volatile.Write(ref _levelZeroCount, CompactionPicker.LevelZeroLength(_versions.Current, _options));
         if (SuffixBytes != _context.VersionSuffixBytes)
             LsmLog.SuffixDiffers(_logger, _context.Name, SuffixBytes, _context.VersionSuffixBytes);
         LsmLog.Opened(_logger, _context.Name, _versions.Current.TableCount, _versions.Current.Bytes, replayed);

@@ -78,48 +78,6 @@ internal sealed partial class LsmEngine
         return _snapshots.Add(() => Volatile.Read(ref _visibleSequence));
     }
 
-    public StorageStatistics GetStatistics()
-    {
-        ReadState state = AcquireState();
-        try
-        {
-            long entries = state.MemtableEntries, deletes = 0;
-            StorageLevelStatistics[] levels = new StorageLevelStatistics[state.Version.Levels.Length];
-            for (int level = 0; level < levels.Length; level++)
-            {
-                levels[level] = new(level, state.Version.Levels[level].Length, state.Version.LevelBytes(level));
-                foreach (Manifest.TableFile table in state.Version.Levels[level])
-                {
-                    entries += table.Summary.Entries;
-                    deletes += table.Summary.Deletes;
-                }
-            }
-
-            return new StorageStatistics
-            {
-                Engine = EngineName,
-                Reads = _counters.Reads.Value,
-                Writes = _counters.Writes,
-                UserBytesWritten = _counters.UserBytesWritten,
-                DiskBytesWritten = _counters.DiskBytesWritten,
-                DiskBytes = state.Version.Bytes + _versions.ManifestEndOffset + (_log?.Current.EndOffset ?? 0),
-                MemtableBytes = state.MemtableBytes,
-                KeyCountEstimate = Math.Max(0, entries - (2 * deletes)),
-                BlockCacheHits = _counters.BlockCacheHits.Value,
-                BlockCacheMisses = _counters.BlockCacheMisses.Value,
-                Flushes = _counters.Flushes,
-                Compactions = _counters.Compactions,
-                CompactionBytesWritten = _counters.CompactionBytesWritten,
-                WriteStallTime = _counters.StallTime,
-                Levels = levels,
-            };
-        }
-        finally
-        {
-            state.Release();
-        }
-    }
-
     private bool TryGetVersionByMerge(ReadState state, ReadOnlySpan<byte> key, int suffixBytes, ulong sequence, Span<byte> suffix, IBufferWriter<byte> value)
     {
         // The state is counted once more: the iterator lets go of its own.

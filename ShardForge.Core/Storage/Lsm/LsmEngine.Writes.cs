@@ -49,11 +49,18 @@ internal sealed partial class LsmEngine
         ThrowIfDisposed();
         if (cancellationToken.IsCancellationRequested)
             return ValueTask.FromCanceled<IStorageTransaction>(cancellationToken);
+        return new(new StorageTransaction(this, BeginTransaction()));
+    }
+
+    /// <summary>The place of a new transaction; ended with <see cref="ITransactionalEngine.EndTransaction"/>.</summary>
+    public TransactionStart BeginTransaction()
+    {
         lock (_writeLatch)
         {
+            ThrowIfDisposed();
             LsmSnapshot snapshot = _snapshots.Add(() => _visibleSequence);
             _history.Begin((long)snapshot.Sequence);
-            return new(new StorageTransaction(this, new TransactionStart(snapshot, (long)snapshot.Sequence)));
+            return new TransactionStart(snapshot, (long)snapshot.Sequence);
         }
     }
 
@@ -199,7 +206,7 @@ internal sealed partial class LsmEngine
     /// <summary>Starts a new memtable if this one is full. False: too many wait for their flush, or level 0 is too long.</summary>
     private bool TryMakeRoomLocked()
     {
-        if (Volatile.Read(ref _levelZeroCount) >= _options.LevelZeroStopTables)
+        if (_writersHeld || Volatile.Read(ref _levelZeroCount) >= _options.LevelZeroStopTables)
             return false;
         return _active.UsedBytes < _shared.MemtableBytes(_options) || _active.IsEmpty || TryRotateLocked();
     }

@@ -13,17 +13,17 @@ namespace ShardForge.Storage.Lsm;
 /// read  → memtable → immutables → level 0, newest first → level 1 … 6: the first entry found for a key is the newest
 /// </code>
 /// Folders in the order of the data: <c>Wal</c>, <c>Memtables</c>, <c>Table</c>, <c>Manifest</c>, <c>Compaction</c>; <c>Reads</c> looks into all of them. Partials: Open, Reads, Writes,
-/// Background, Checkpoint.
+/// Flush, Compactions (which), Merges (how), Jobs, Failures, Checkpoint.
 /// <para><b>Threads.</b> Writers take the write latch one after the other and do no disk flush in it; readers take no latch: they add a reference to the
-/// read state, then read the visible sequence number. Flushes and compactions run on the node's workers, at most one of each per engine.</para>
+/// read state, then read the visible sequence number. Flushes, one at a time, and compactions, several where they do not conflict, run on the node's workers.</para>
 /// <para><b>Latch order.</b> <see cref="VersionSet"/>'s (background only) → write latch → gate → those of the parts. The gate guards the lists and flags below; no
 /// I/O and no waiter's code runs in it.</para>
 /// <para><b>Failure.</b> A failed flush of a file, or a broken invariant, is final: the engine takes no more writes and says why; reads go on. A full disk is not: what cannot be
 /// written stays in memory, writes are refused as transient once memory is used up, and the next one tries again.</para></remarks>
-internal sealed partial class LsmEngine : ITransactionalEngine
+internal sealed partial class LsmEngine : ITransactionalEngine, ILsmEngine
 {
-    public const string EngineName = "lsm";
-    private const uint FormatVersion = 1;
+    public const string EngineName = "lsm", ExpiringEngineName = "lsm with time to live";
+    public const uint FormatVersion = 1;
 
     private readonly StorageEngineContext _context;
     private readonly LsmOptions _options;
@@ -71,6 +71,9 @@ internal sealed partial class LsmEngine : ITransactionalEngine
         _throwIfDisposed = ThrowIfDisposed;
         _files = new LsmFiles(_fileSystem, context.Directory!, _shared.Cache, _counters, ScheduleDeletes);
     }
+
+    /// <summary>What the directory's marker says: values with their expiry are not values without.</summary>
+    private string MarkerName => _options.TimeToLive is null ? EngineName : ExpiringEngineName;
 
     private int SuffixBytes => _versions.VersionSuffixBytes;
 

@@ -1,5 +1,6 @@
 using ShardForge.Common;
 using ShardForge.Storage.Lsm;
+using ShardForge.Storage.Lsm.TimeToLive;
 
 namespace ShardForge.Storage;
 
@@ -34,6 +35,13 @@ internal sealed class LsmEngineFactory(LsmOptions options) : IStorageEngineFacto
         StorageEngineContext chosen = context.Directory is null
             ? context with { Directory = Path.GetFullPath("/lsm"), FileSystem = new InMemoryFileSystem(), WriteAheadLog = false }
             : context;
+
+        if (options.TimeToLive is not null)
+        {
+            if (context.VersionSuffixBytes > 0)
+                throw new ConfigurationException($"{nameof(LsmOptions)}.{nameof(LsmOptions.TimeToLive)}", $"{nameof(LsmOptions)}.{nameof(LsmOptions.TimeToLive)} is for engines that are opened on their own, without versions: the replicas of a node would expire values at different moments.");
+            return new(ExpiringEngine.Open(chosen, options, cancellationToken));
+        }
 
         // Blocks the caller only: an open is file reads, and there is nobody else to do them.
         return new(LsmEngine.Open(chosen, options, cancellationToken));

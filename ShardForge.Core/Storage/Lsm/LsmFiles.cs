@@ -25,6 +25,14 @@ internal sealed class LsmFiles(IFileSystem fileSystem, string directory, BlockCa
 
     public static string TableName(ulong number) => $"{number:D6}.sst";
 
+    /// <summary>Tables that were written outside of an engine and taken in have ids of their own, with the highest bit.</summary>
+    public static bool IsExternalTableId(ulong tableId) => tableId >> 63 != 0;
+
+    /// <summary>Whether the values of a table from outside are stored with their expiry: the second highest bit.</summary>
+    public static bool HasExpiry(ulong externalTableId) => (externalTableId >> 62 & 1) != 0;
+
+    public static ulong ExternalTableId(ulong hash, bool hasExpiry) => (hash & ~(3UL << 62)) | (1UL << 63) | (hasExpiry ? 1UL << 62 : 0);
+
     public string TablePath(ulong number) => Path.Combine(directory, TableName(number));
 
     public string LogPath(ulong number) => Path.Combine(directory, Wal.LogFormat.FileName(number));
@@ -37,7 +45,7 @@ internal sealed class LsmFiles(IFileSystem fileSystem, string directory, BlockCa
         IFile file = fileSystem.Open(path, FileOpenMode.Read);
         long bytes = file.Length;
         if (bytes == table.Bytes)
-            return TableReader.Open(file, bytes, cache, counters);
+            return TableReader.Open(file, bytes, table.Summary.SmallestSequence, cache, counters);
         file.Dispose();
         throw new CorruptionException(path, bytes, $"the manifest says that this table has {table.Bytes:N0} bytes, and it has {bytes:N0}.");
     }
@@ -68,7 +76,10 @@ internal sealed class LsmFiles(IFileSystem fileSystem, string directory, BlockCa
     }
 
     /// <summary>The files of the directory that are an engine's, with their numbers.</summary>
-    public List<(string Path, LsmFileKind Kind, ulong Number)> List()
+    public List<(string Path, LsmFileKind Kind, ulong Number)> List() => List(fileSystem, directory);
+
+    /// <summary>The same, of a directory that is not open.</summary>
+    public static List<(string Path, LsmFileKind Kind, ulong Number)> List(IFileSystem fileSystem, string directory)
     {
         List<(string, LsmFileKind, ulong)> found = [];
         foreach (string path in fileSystem.ListFiles(directory))

@@ -10,7 +10,20 @@ public enum LsmCompression
     Lz4,
 }
 
-/// <summary>Settings of the <c>lsm</c> engine. None of them is stored: a directory may be opened with others later.</summary>
+/// <summary>How sorted runs are merged.</summary>
+public enum LsmCompactionStyle
+{
+    /// <summary>Each level is one run, <see cref="LsmOptions.LevelMultiplier"/> times larger than the one above: least space, fewest runs to read, most rewriting.</summary>
+    Leveled,
+
+    /// <summary>As many runs of about one size as <see cref="LsmOptions.LevelZeroTables"/> says become one of the next size: least rewriting, most space and runs to read.</summary>
+    Tiered,
+
+    /// <summary>Neighbours in age are merged by their sizes, within a limit of runs and of space that overwritten data may take: between the two.</summary>
+    Universal,
+}
+
+/// <summary>Settings of the <c>lsm</c> engine. None but <see cref="TimeToLive"/> is stored: a directory may be opened with others later.</summary>
 public sealed record LsmOptions
 {
     /// <summary>Size at which a memtable is written to a table, in bytes; smaller where many engines share the node's budget. 4 KiB to 1 GiB, default 64 MiB.</summary>
@@ -31,7 +44,16 @@ public sealed record LsmOptions
     /// <summary>Compression of data and index blocks. Default LZ4.</summary>
     public LsmCompression Compression { get; init; } = LsmCompression.Lz4;
 
-    /// <summary>Tables in level 0 that start a compaction. 1 to 100, default 4.</summary>
+    /// <summary>How sorted runs are merged. Default leveled.</summary>
+    public LsmCompactionStyle CompactionStyle { get; init; } = LsmCompactionStyle.Leveled;
+
+    /// <summary>Universal compaction: by how much a run may be larger than all younger ones together to be merged with them, in percent. 0 to 1,000, default 1.</summary>
+    public int UniversalSizeRatioPercent { get; init; } = 1;
+
+    /// <summary>Universal compaction: bytes of all younger runs, in percent of the oldest one, at which all are merged. 10 to 10,000, default 200.</summary>
+    public int UniversalSpaceAmplificationPercent { get; init; } = 200;
+
+    /// <summary>Tables in level 0 that start a compaction; of the other styles, sorted runs (universal: in all; tiered: of one size). 1 to 100, default 4; with tiered and universal at least 2.</summary>
     public int LevelZeroTables { get; init; } = 4;
 
     /// <summary>Tables in level 0 from which on each write waits a little. Above <see cref="LevelZeroTables"/>, default 20.</summary>
@@ -49,6 +71,12 @@ public sealed record LsmOptions
     /// <summary>Size of a table that a compaction writes, in bytes. 1 KiB to 4 GiB, default 64 MiB.</summary>
     public long TableBytes { get; init; } = 64L * 1024 * 1024;
 
+    /// <summary>
+    /// How long values live after they were put; null (the default): until they are overwritten or deleted. Expired values are gone for readers at once and leave the disk with
+    /// the next compaction. For engines of their own only, not for those of a node; a directory keeps to what it was made with, with or without. At least 1 ms.
+    /// </summary>
+    public TimeSpan? TimeToLive { get; init; }
+
     internal const int LevelCount = 7;
 
     /// <summary>Throws for what cannot work.</summary>
@@ -59,7 +87,13 @@ public sealed record LsmOptions
         Check(nameof(BlockBytes), BlockBytes, 128, 4 * 1024 * 1024);
         Check(nameof(RestartInterval), RestartInterval, 1, 255);
         Check(nameof(BloomBitsPerKey), BloomBitsPerKey, 0, 32);
-        Check(nameof(LevelZeroTables), LevelZeroTables, 1, 100);
+        if (CompactionStyle is not (LsmCompactionStyle.Leveled or LsmCompactionStyle.Tiered or LsmCompactionStyle.Universal))
+            throw new ConfigurationException(Setting(nameof(CompactionStyle)), $"{Setting(nameof(CompactionStyle))} is {(int)CompactionStyle}; allowed are Leveled, Tiered and Universal.");
+        Check(nameof(UniversalSizeRatioPercent), UniversalSizeRatioPercent, 0, 1000);
+        Check(nameof(UniversalSpaceAmplificationPercent), UniversalSpaceAmplificationPercent, 10, 10_000);
+        if (TimeToLive is { } timeToLive && timeToLive < TimeSpan.FromMilliseconds(1))
+            throw new ConfigurationException(Setting(nameof(TimeToLive)), $"{Setting(nameof(TimeToLive))} is {timeToLive}; it must be at least 1 ms.");
+        Check(nameof(LevelZeroTables), LevelZeroTables, CompactionStyle == LsmCompactionStyle.Leveled ? 1 : 2, 100);
         Check(nameof(LevelZeroSlowdownTables), LevelZeroSlowdownTables, LevelZeroTables + 1, 10_000);
         Check(nameof(LevelZeroStopTables), LevelZeroStopTables, LevelZeroSlowdownTables + 1, 10_000);
         Check(nameof(LevelBaseBytes), LevelBaseBytes, 4096, 1L << 50);

@@ -171,16 +171,30 @@ internal sealed class SqliteEngine : ITransactionalEngine
     {
         ThrowIfDisposed();
         FileInfo database = new(DatabasePath), log = new(DatabasePath + "-wal");
+        long diskBytes = (database.Exists ? database.Length : 0) + (log.Exists ? log.Length : 0);
         return new StorageStatistics
         {
             Engine = EngineName,
             Reads = Interlocked.Read(ref _reads),
             Writes = _database.Operations,
             UserBytesWritten = _database.UserBytes,
-            DiskBytes = (database.Exists ? database.Length : 0) + (log.Exists ? log.Length : 0),
+            DiskBytesWritten = _database.DiskBytes,
+            DiskBytes = diskBytes,
+            KeyCountEstimate = EstimateKeyCount(diskBytes),
             Flushes = Interlocked.Read(ref _flushes),
             Compactions = Interlocked.Read(ref _compactions),
         };
+    }
+
+    /// <summary>From the first rows: their number if there are few, else the size of the database by theirs.</summary>
+    private long EstimateKeyCount(long diskBytes)
+    {
+        const int SampleRows = 64, RowOverheadBytes = 16;
+        long rows = 0, bytes = 0;
+        using IStorageIterator iterator = Scan(KeyRange.All);
+        for (; rows < SampleRows && iterator.MoveNext(); rows++)
+            bytes += iterator.Key.Length + iterator.Value.Length + RowOverheadBytes;
+        return rows < SampleRows ? rows : Math.Max(rows, diskBytes / (bytes / rows));
     }
 
     public void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(_disposed, typeof(IStorageEngine));

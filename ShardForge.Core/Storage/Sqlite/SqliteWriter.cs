@@ -9,13 +9,17 @@ namespace ShardForge.Storage.Sqlite;
 /// </remarks>
 internal sealed class SqliteWriter : IStorageCommitter, IDisposable
 {
+    private const int PagesWritten = 9;            // SQLITE_DBSTATUS_CACHE_WRITE
+    private const int FrameHeaderBytes = 24;       // before each page in the write-ahead file
+
     private readonly SqliteSession _session;
     private readonly SqliteLogPromise? _promise;
     private readonly WriteHistory _history;
     private readonly bool _flushesCommits;
     private readonly SqliteStatement _begin, _commit, _put, _delete, _deleteRange, _flushMark;
+    private readonly long _frameBytes;
     private bool? _isFull;
-    private long _sequence, _operations, _userBytes;
+    private long _sequence, _operations, _userBytes, _diskBytes;
 
     /// <param name="session">Taken over.</param>
     /// <param name="promise">Taken over; null: nothing is durable.</param>
@@ -33,6 +37,7 @@ internal sealed class SqliteWriter : IStorageCommitter, IDisposable
         _delete = session.Prepare("DELETE FROM kv WHERE k = ?1");
         _deleteRange = session.Prepare("DELETE FROM kv WHERE k >= ?1 AND k < ?2");
         _flushMark = session.Prepare("UPDATE meta SET flushes = flushes + 1 WHERE id = 1");
+        _frameBytes = session.Ask("PRAGMA page_size") + FrameHeaderBytes;
     }
 
     /// <summary>Number of the last write that is visible.</summary>
@@ -41,6 +46,9 @@ internal sealed class SqliteWriter : IStorageCommitter, IDisposable
     public long Operations => Interlocked.Read(ref _operations);
 
     public long UserBytes => Interlocked.Read(ref _userBytes);
+
+    /// <summary>Bytes written to the write-ahead file, without what SQLite copies from there into the database.</summary>
+    public long DiskBytes => Interlocked.Read(ref _diskBytes);
 
     public void Commit(IReadOnlyList<StorageWrite> group)
     {
@@ -70,6 +78,7 @@ internal sealed class SqliteWriter : IStorageCommitter, IDisposable
 
             if (_isFull == true)
                 _promise?.Promise();
+            CountPages();
         }
 
         _sequence = sequence;
@@ -95,6 +104,7 @@ internal sealed class SqliteWriter : IStorageCommitter, IDisposable
             }
 
             _promise?.Promise();
+            CountPages();
         }
     }
 
@@ -160,6 +170,12 @@ internal sealed class SqliteWriter : IStorageCommitter, IDisposable
         Interlocked.Add(ref _operations, write.OperationCount);
         Interlocked.Add(ref _userBytes, encoded.Length);
         return 1;
+    }
+
+    private void CountPages()
+    {
+        if (SQLitePCL.raw.sqlite3_db_status(_session.Handle, PagesWritten, out int pages, out _, resetFlg: 1) == SQLitePCL.raw.SQLITE_OK)
+            Interlocked.Add(ref _diskBytes, pages * _frameBytes);
     }
 
     private void Synchronize(bool full)

@@ -26,6 +26,9 @@ internal sealed record MergeTask
     /// <summary>The owner's; null: none.</summary>
     public ICompactionFilter? Filter { get; init; }
 
+    /// <summary>Called now and then, on the merge's thread: lets what is more urgent run.</summary>
+    public Action? Yield { get; init; }
+
     /// <summary>First key of this part of a merge, between two key groups; null: from the beginning.</summary>
     public byte[]? Start { get; init; }
 

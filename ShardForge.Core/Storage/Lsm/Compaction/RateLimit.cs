@@ -3,15 +3,18 @@ using System.Diagnostics;
 namespace ShardForge.Storage.Lsm.Compaction;
 
 /// <summary>Holds background writers to so many bytes a second, over all engines of a node.</summary>
-/// <remarks>It sleeps on the worker's own thread, at most a tenth of a second at a time. Real time by <see cref="Stopwatch"/>: a disk does not follow a test's clock.</remarks>
+/// <remarks>It sleeps on the worker's own thread, at most 20 ms at a time. Real time by <see cref="Stopwatch"/>: a disk does not follow a test's clock.</remarks>
 internal sealed class RateLimit(long bytesPerSecond)
 {
-    private static readonly TimeSpan s_sleepMax = TimeSpan.FromMilliseconds(100);
+    private static readonly TimeSpan s_sleepMax = TimeSpan.FromMilliseconds(20);
     private readonly Lock _gate = new();
     private long _freeAt = Stopwatch.GetTimestamp();
 
     /// <summary>Waits until the bytes may be written; less than a burst is never waited for.</summary>
-    public void Acquire(long bytes, CancellationToken stop)
+    /// <param name="bytes">About to be, or just, written.</param>
+    /// <param name="meanwhile">Called now and then while it waits.</param>
+    /// <param name="stop">Ends the wait.</param>
+    public void Acquire(long bytes, Action meanwhile, CancellationToken stop)
     {
         if (bytesPerSecond == 0)
             return;
@@ -29,6 +32,7 @@ internal sealed class RateLimit(long bytesPerSecond)
             if (left <= TimeSpan.Zero)
                 return;
             stop.WaitHandle.WaitOne(left < s_sleepMax ? left : s_sleepMax);
+            meanwhile();
         }
     }
 }

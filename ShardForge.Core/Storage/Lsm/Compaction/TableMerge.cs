@@ -36,6 +36,7 @@ internal sealed class TableMerge(MergeTask task, Func<(ulong Number, TableWriter
             if (--untilCheck < 0)
             {
                 stop.ThrowIfCancellationRequested();
+                task.Yield?.Invoke();
                 untilCheck = 1024;
             }
 

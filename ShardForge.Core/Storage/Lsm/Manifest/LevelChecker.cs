@@ -9,8 +9,12 @@ internal static class LevelChecker
     public static void Verify(LsmVersion version, int suffixBytes)
     {
         TableFile[] zero = version.Levels[0];
-        for (int index = 1; index < zero.Length; index++)
-            Invariant.Require(zero[index - 1].Summary.SmallestSequence > zero[index].Summary.LargestSequence);
+        for (int index = 0; index < zero.Length; index++)
+        {
+            for (int older = index + 1; older < zero.Length; older++)
+                Invariant.Require(zero[index].Summary.SmallestSequence > zero[older].Summary.LargestSequence || AreDisjoint(zero[index], zero[older]));
+        }
+
         long entries = 0;
         for (int level = 0; level < version.Levels.Length; level++)
         {
@@ -29,6 +33,9 @@ internal static class LevelChecker
         if (entries <= EntriesMax)
             VerifyAges(version, suffixBytes);
     }
+
+    private static bool AreDisjoint(TableFile left, TableFile right) =>
+        left.End.AsSpan().SequenceCompareTo(right.Smallest) <= 0 || right.End.AsSpan().SequenceCompareTo(left.Smallest) <= 0;
 
     /// <summary>Of one key group, no entry is newer than one in a younger place.</summary>
     private static void VerifyAges(LsmVersion version, int suffixBytes)

@@ -2,7 +2,7 @@ namespace ShardForge.Storage.Lsm.Manifest;
 
 /// <summary>The tables of an engine at one moment, by level. Immutable and counted: a reader that holds it keeps its files.</summary>
 /// <remarks>
-/// Level 0: whole flushes, newest first, their sequence numbers disjoint. Deeper levels: disjoint, in key order. An entry that is newer than another of its
+/// Level 0: newest first; tables that overlap have disjoint sequence numbers. Flushes, and the results of merges that stay there. Deeper levels: disjoint, in key order. An entry that is newer than another of its
 /// key group is never in an older place: that order is level 0 from its newest table, then level 1, 2, ...
 /// </remarks>
 internal sealed class LsmVersion

@@ -62,38 +62,30 @@ internal sealed class VersionSet : IDisposable
     /// <summary>Reads the directory's version. Changes nothing.</summary>
     public static (VersionSet Set, ulong ManifestNumber, long EndOffset) Load(IFileSystem files, string directory, TableStore store)
     {
-        ulong number = CurrentFile.Read(files, directory);
-        string path = Path.Combine(directory, ManifestFormat.FileName(number));
-        (List<VersionEdit> edits, long endOffset) = ManifestReader.Read(files, path, number);
-        VersionSet set = new(files, directory, store, edits[0].VersionSuffixBytes ?? 0) { _nextFileNumber = number + 1 };
-        Dictionary<(int, ulong), TableFile> tables = [];
-        foreach (VersionEdit edit in edits)
+        ManifestState state = ManifestState.Read(files, directory, CurrentFile.Read(files, directory));
+        VersionSet set = new(files, directory, store, state.VersionSuffixBytes)
         {
-            foreach ((int level, ulong removed) in edit.Removed)
-            {
-                if (!tables.Remove((level, removed)))
-                    throw new CorruptionException(path, endOffset, $"an edit removes table {removed} from level {level}, where it is not.");
-            }
-
-            foreach ((int level, ulong added, Table.TableSummary summary) in edit.Added)
-            {
-                if ((uint)level >= LsmOptions.LevelCount || !tables.TryAdd((level, added), new TableFile(store, added, summary, set.VersionSuffixBytes)))
-                    throw new CorruptionException(path, endOffset, $"an edit adds table {added} to level {level}, which cannot be.");
-            }
-
-            set.Note(edit);
-        }
-
+            _nextFileNumber = state.NextFileNumber,
+            _lastSequence = state.LastSequence,
+            _logNumber = state.LogNumber,
+        };
         TableFile[][] levels = EmptyLevels();
         for (int level = 0; level < levels.Length; level++)
-            levels[level] = Sort(level, tables.Where(table => table.Key.Item1 == level).Select(table => table.Value));
+        {
+            levels[level] = Sort(level, state.Tables.Where(table => table.Key.Level == level)
+                .Select(table => new TableFile(store, table.Key.Number, table.Value, state.VersionSuffixBytes)));
+        }
+
         set._current = new LsmVersion(levels);
-        return (set, number, endOffset);
+        return (set, state.Number, state.EndOffset);
     }
 
     /// <summary>Goes on with the manifest that was read. Its content is durable when it returns.</summary>
     public void Continue(ulong manifestNumber, long endOffset) =>
         _manifest = ManifestWriter.Continue(_files, Path.Combine(_directory, ManifestFormat.FileName(manifestNumber)), manifestNumber, endOffset);
+
+    /// <summary>The number that the next new file gets, or a later one.</summary>
+    public ulong NextFileNumber => Volatile.Read(ref _nextFileNumber);
 
     public ulong NewFileNumber() => Interlocked.Increment(ref _nextFileNumber) - 1;
 

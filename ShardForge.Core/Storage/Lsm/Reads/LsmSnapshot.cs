@@ -35,6 +35,20 @@ internal sealed class SnapshotList
         }
     }
 
+    public int Count
+    {
+        get
+        {
+            lock (_gate)
+            {
+                int count = 0;
+                foreach (int own in _open.Values)
+                    count += own;
+                return count;
+            }
+        }
+    }
+
     public void Remove(ulong sequence)
     {
         lock (_gate)

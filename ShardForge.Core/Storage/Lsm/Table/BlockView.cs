@@ -63,6 +63,10 @@ internal readonly unsafe struct BlockView
         return true;
     }
 
+    /// <summary>The same entries with all trailers higher by so much: those of a table that was taken in from outside.</summary>
+    public BlockView WithTrailersAbove(ulong trailer) =>
+        new(_start, _trailers, _restarts, _trailerBase + trailer, _trailerWidth, _wideOffsets, EntryCount, RestartInterval, RestartCount);
+
     public byte* Restart(int index)
     {
         Invariant.Check(index < RestartCount);

@@ -17,6 +17,8 @@ internal enum BlockCompression : byte
 /// stored  | content | compression 1 | CRC-32C 4 |                                       every block is stored like this
 ///   content  the block; with LZ4: varint length of the block, then one LZ4 block (no frame)
 ///   CRC      seeded with table id and offset, over content and compression: a block that lies in the wrong place fails it
+///   table id the file's number; of a table that was written outside of an engine any with the highest bit set: its entries have sequence 0, and
+///            get that under which the manifest names the table
 /// footer  | index offset 8 | properties offset 8 | index bytes 4 | properties bytes 4 | table id 8 | zero 16 | format version 4 | CRC-32C 4 of the 52 before | magic 8 |
 /// index   a block: key = a separator at or above all of the data block and below the next one's, value = the block's handle (two varints)
 /// properties  a block of names and values (<see cref="TableProperties"/>), with the handles of filter and range tombstones

@@ -11,16 +11,17 @@ internal sealed unsafe class TableReader : IDisposable
     private readonly long _fileBytes;
     private readonly BlockCache _cache;
     private readonly LsmCounters _counters;
-    private readonly ulong _tableId, _cacheId;
+    private readonly ulong _tableId, _cacheId, _sequenceBase;
     private byte* _index, _filter;
     private int _indexBytes, _filterBytes;
     private BlockView _indexView;
 
-    private TableReader(IFile file, long fileBytes, TableFooter footer, BlockCache cache, LsmCounters counters)
+    private TableReader(IFile file, long fileBytes, TableFooter footer, ulong ingestedAt, BlockCache cache, LsmCounters counters)
     {
         _file = file;
         _fileBytes = fileBytes;
         _tableId = footer.TableId;
+        _sequenceBase = LsmFiles.IsExternalTableId(footer.TableId) ? EntryTrailer.Of(ingestedAt, EntryKind.Delete) : 0;
         _cache = cache;
         _counters = counters;
         _cacheId = cache.NewTableId();
@@ -38,13 +39,18 @@ internal sealed unsafe class TableReader : IDisposable
     public BlockView Index => _indexView;
 
     /// <summary>Opens a table; <paramref name="file"/> is taken over, also by a failure.</summary>
-    public static TableReader Open(IFile file, long fileBytes, BlockCache cache, LsmCounters counters)
+    /// <param name="file">The table.</param>
+    /// <param name="fileBytes">Its length.</param>
+    /// <param name="ingestedAt">Sequence number of the entries of a table that was written outside of an engine: in the file they have 0.</param>
+    /// <param name="cache">For its blocks.</param>
+    /// <param name="counters">The engine's.</param>
+    public static TableReader Open(IFile file, long fileBytes, ulong ingestedAt, BlockCache cache, LsmCounters counters)
     {
         TableReader? table = null;
         try
         {
             TableFooter footer = TableFormat.ReadFooter(file, fileBytes);
-            table = new TableReader(file, fileBytes, footer, cache, counters);
+            table = new TableReader(file, fileBytes, footer, ingestedAt, cache, counters);
             table.Load(footer);
             return table;
         }
@@ -102,7 +108,7 @@ internal sealed unsafe class TableReader : IDisposable
     public BlockView View(in BlockPin pin, BlockHandle handle)
     {
         if (BlockView.TryOpen(pin.Block, pin.Bytes, out BlockView view))
-            return view;
+            return _sequenceBase == 0 ? view : view.WithTrailersAbove(_sequenceBase);
         pin.Release();
         throw new CorruptionException(_file.Path, handle.Offset, "the checksum is right and the content is not a block.");
     }

@@ -40,6 +40,13 @@ internal sealed class LogRecovery(IFileSystem files, string directory)
         long offset = LogFormat.HeaderBytes;
         while (LogFormat.TryReadRecord(bytes, number, offset, out LogRecord record))
         {
+            // Written before tables were taken in under this number; it says nothing that they do not.
+            if (record.Kind == LogRecordKind.Promise && record.Sequence < nextSequence)
+            {
+                offset += LogFormat.RecordBytes(record.Payload.Length);
+                continue;
+            }
+
             // What lies between was lost with the end of an earlier log.
             if (record.Sequence != nextSequence)
                 return (offset, true);

@@ -62,6 +62,9 @@ internal sealed class WriteAheadLog : IDisposable
         return appended;
     }
 
+    /// <summary>Sequence numbers up to this one are in tables and in no log. Under the engine's write latch, with nothing in the present file yet.</summary>
+    public void SkipSequence(ulong sequence) => _nextSequence = sequence + 1;
+
     /// <summary>Goes on in a new file.</summary>
     public void Roll(ulong number)
     {
