@@ -102,10 +102,15 @@ internal sealed partial class NodeRuntime
             Router = Router,
             Limits = Config.Limits,
             TimeProvider = Config.TimeProvider,
+            Timestamps = _metadata.Timestamps,
+            StartBackground = () => new Deadline(Config.OperationTimeout, Config.TimeProvider, CancellationToken.None, _stopping.Token),
+            IsLocal = IsLedHere,
             NextId = NextOperationId,
+            NextRandom = NextRandom,
             ThrowIfDisposed = ThrowIfDisposed,
             StartCall = (limit, token) => new Deadline(limit < Config.OperationTimeout ? limit : Config.OperationTimeout, Config.TimeProvider, token, _stopping.Token),
         };
+        Router.Locks = Transactions.Resolver;
         _network.Register(PeerService.Shard, new ShardService(Config.NodeId, this, shardLink, Config.TimeProvider));
         link.Serve(_metadata);
         _network.Start();
@@ -117,6 +122,9 @@ internal sealed partial class NodeRuntime
             _bringingUp = BringUpWhenFormedAsync();
         LogOpened(_logger, Config.NodeId, Config.ClusterName, _directory.Identity.OpenCount, ListenEndPoint);
     }
+
+    private bool IsLedHere(ReadOnlyMemory<byte> key) =>
+        Volatile.Read(ref _map) is { } map && _shards.TryGetValue(map.Find(key.Span).Shard, out Replication.ShardReplica? replica) && replica.IsServing;
 
     private Task<DataDirectory> OpenDirectoryAsync()
     {

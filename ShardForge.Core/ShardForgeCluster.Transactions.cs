@@ -25,11 +25,15 @@ public sealed partial class ShardForgeCluster
 
         TimeProvider time = _node.Config.TimeProvider;
         long begun = time.GetTimestamp();
+        Timestamp? age = null;
         for (int attempt = 1; ; attempt++)
         {
+            ShardForgeTransaction? transaction = null;
             try
             {
-                ShardForgeTransaction transaction = await BeginAsync(checkedOptions, begun, cancellationToken).ConfigureAwait(false);
+                // R20: a new id and the same age, so that it is the oldest one day and gets its turn.
+                transaction = await BeginAsync(checkedOptions, begun, age, cancellationToken).ConfigureAwait(false);
+                age ??= transaction.Inner.Start;
                 await using (transaction.ConfigureAwait(false))
                 {
                     T result = await work(transaction, cancellationToken).ConfigureAwait(false);
@@ -46,8 +50,26 @@ public sealed partial class ShardForgeCluster
                 if (left <= pause)
                     throw new TransactionTimeoutException(
                         $"The transaction's time of {checkedOptions.Timeout.TotalSeconds:0.###} s (TransactionOptions.Timeout) was over after {attempt} attempt(s). Nothing was written.", error);
+                Task before = transaction?.Inner.Afterwards ?? Task.CompletedTask;
                 await _node.PauseAsync(pause, cancellationToken).ConfigureAwait(false);
+
+                // Its own locks would be in its way.
+                await WaitShortlyAsync(before, left - pause, cancellationToken).ConfigureAwait(false);
             }
+        }
+    }
+
+    private static async ValueTask WaitShortlyAsync(Task work, TimeSpan limit, CancellationToken cancellationToken)
+    {
+        if (work.IsCompleted)
+            return;
+        try
+        {
+            await work.WaitAsync(limit < s_retryPauseMax ? limit : s_retryPauseMax, cancellationToken).ConfigureAwait(false);
+        }
+        catch (TimeoutException)
+        {
+            // The locks are found and ended like anybody's.
         }
     }
 }

@@ -102,19 +102,18 @@ public sealed partial class ShardForgeCluster : IKeyValueStore, IAsyncDisposable
         WriteOneAsync(key, null, cancellationToken);
 
     /// <summary>Writes a batch, all or nothing.</summary>
-    /// <param name="batch">Copied at the call. An empty one completes and does nothing; the same key twice: the last one wins. All keys in one shard in this version.</param>
+    /// <param name="batch">Copied at the call. An empty one completes and does nothing; the same key twice: the last one wins. Keys of any shards.</param>
     /// <param name="cancellationToken">Cancelled before the call: nothing is written. Cancelled while the write is in flight: it may happen.</param>
     /// <exception cref="OutcomeUnknownException">The write may or may not have happened.</exception>
     /// <exception cref="LimitExceededException">A key, a value or the whole is over its limit. Nothing was written.</exception>
-    /// <exception cref="NotSupportedException">It spans shards. Nothing was written.</exception>
+    /// <exception cref="ShardUnavailableException">A shard had no leader in time, or other transactions were in the way all the time. Nothing was written; transient.</exception>
     public async ValueTask WriteAsync(WriteBatch batch, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(batch);
         Check(cancellationToken);
         if (batch.Count == 0)
             return;
-        using Deadline deadline = _node.StartDeadline(cancellationToken);
-        await _node.Router.WriteAsync(NewWrite(CollapseWrites(batch)), SingleShard.Find, deadline).ConfigureAwait(false);
+        await BatchCommit.RunAsync(_node.Transactions, CollapseWrites(batch), _node.Config.OperationTimeout, cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary>Writes a value if the key holds what is expected. One Raft entry; linearizable.</summary>
@@ -161,7 +160,7 @@ public sealed partial class ShardForgeCluster : IKeyValueStore, IAsyncDisposable
         TransactionOptions checkedOptions = options ?? TransactionOptions.Default;
         checkedOptions.Validate();
         Check(cancellationToken);
-        return await BeginAsync(checkedOptions, _node.Config.TimeProvider.GetTimestamp(), cancellationToken).ConfigureAwait(false);
+        return await BeginAsync(checkedOptions, _node.Config.TimeProvider.GetTimestamp(), age: null, cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary>Takes a node out of the cluster: its replicas are moved away first, as far as others can take them.</summary>
@@ -237,11 +236,11 @@ public sealed partial class ShardForgeCluster : IKeyValueStore, IAsyncDisposable
             : throw new LimitExceededException(nameof(Limits.TransactionBytesMax), limits.TransactionBytesMax, total);
     }
 
-    private async ValueTask<ShardForgeTransaction> BeginAsync(TransactionOptions options, long begun, CancellationToken cancellationToken)
+    private async ValueTask<ShardForgeTransaction> BeginAsync(TransactionOptions options, long begun, Timestamp? age, CancellationToken cancellationToken)
     {
         using Deadline deadline = _node.Transactions.StartDeadline(options, begun, cancellationToken);
         Timestamp start = await TakeTimestampAsync(deadline).ConfigureAwait(false);
-        return new ShardForgeTransaction(new ClientTransaction(_node.Transactions, options, start, begun), _node.Transactions);
+        return new ShardForgeTransaction(new ClientTransaction(_node.Transactions, options, start, age ?? start, begun), _node.Transactions);
     }
 
     private async ValueTask<Timestamp> TakeTimestampAsync(Deadline deadline)

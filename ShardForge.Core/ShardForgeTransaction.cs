@@ -7,8 +7,8 @@ namespace ShardForge;
 /// Not thread-safe, bound to no thread. Its snapshot is taken at the begin. Optimistic: conflicts are found at the commit
 /// (<see cref="TransactionConflictException"/>, transient). Disposing an open one rolls it back. After a commit, failed or not, it is ended:
 /// only <see cref="RollbackAsync"/> (does nothing) and <see cref="DisposeAsync"/> are allowed, everything else throws <see cref="InvalidOperationException"/>.
-/// <para>One that only reads never conflicts and writes nothing. One that writes has all its keys in one shard in this version (see
-/// <see cref="ShardForgeConfig.PartitionRule"/>); else its commit throws <see cref="NotSupportedException"/> and writes nothing.</para>
+/// <para>One that only reads never conflicts and writes nothing. One that writes keys of a single shard (see <see cref="ShardForgeConfig.PartitionRule"/>) is one
+/// Raft entry; over several shards it locks its keys first, and its caller goes on after one round of consensus (two if it is serializable and read what it does not write).</para>
 /// </remarks>
 public sealed class ShardForgeTransaction : IKeyValueStore, IAsyncDisposable
 {
@@ -20,6 +20,8 @@ public sealed class ShardForgeTransaction : IKeyValueStore, IAsyncDisposable
         _transaction = transaction;
         _context = context;
     }
+
+    internal ClientTransaction Inner => _transaction;
 
     /// <inheritdoc/>
     public ValueTask<byte[]?> GetAsync(ReadOnlyMemory<byte> key, ReadOptions? options = null, CancellationToken cancellationToken = default) =>
@@ -57,7 +59,6 @@ public sealed class ShardForgeTransaction : IKeyValueStore, IAsyncDisposable
     /// <exception cref="TransactionConflictException">Another wrote what this one writes (or, serializable, read) since its snapshot. Nothing was written; transient.</exception>
     /// <exception cref="TransactionTimeoutException"><see cref="TransactionOptions.Timeout"/> passed before. Nothing was written.</exception>
     /// <exception cref="OutcomeUnknownException">The commit may or may not have happened.</exception>
-    /// <exception cref="NotSupportedException">It spans shards. Nothing was written.</exception>
     public ValueTask CommitAsync(CancellationToken cancellationToken = default) => _transaction.CommitAsync(cancellationToken);
 
     /// <summary>Ends it without writing. Does nothing where it has ended.</summary>

@@ -159,16 +159,19 @@ public sealed class SingleNodeTests
     }
 
     [Test]
-    public async Task A_batch_over_shards_is_refused_and_nothing_is_written()
+    public async Task A_batch_over_shards_is_written_as_one()
     {
         await using ShardForgeCluster node = await ShardForgeCluster.OpenAsync(new ShardForgeConfig { ShardCount = 64 });
         WriteBatch batch = new();
         for (int i = 0; i < 20; i++)
-            batch.Put(Bytes($"k{i}"), Bytes("v"));
+            batch.Put(Bytes($"k{i:00}"), Bytes("v"));
+        await node.PutAsync(Bytes("k20"), Bytes("old"));
 
-        Assert.ThrowsAsync<NotSupportedException>(async () => await node.WriteAsync(batch));
+        await node.WriteAsync(batch.Delete(Bytes("k20")));
 
-        Assert.That(await ScanAsync(node, KeyRange.All), Is.Empty);
+        Assert.That(await ScanAsync(node, KeyRange.All), Is.EqualTo(Enumerable.Range(0, 20).Select(i => $"k{i:00}=v")));
+        for (int i = 0; i < 20; i++)
+            Assert.That(Text(await node.GetAsync(Bytes($"k{i:00}"))), Is.EqualTo("v"));
     }
 
     [Test]

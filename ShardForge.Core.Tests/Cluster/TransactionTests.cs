@@ -108,19 +108,6 @@ public sealed class TransactionTests
     }
 
     [Test]
-    public async Task A_transaction_over_shards_is_refused_and_nothing_is_written()
-    {
-        await using ShardForgeCluster node = await ShardForgeCluster.OpenAsync(new ShardForgeConfig { ShardCount = 64 });
-        await using ShardForgeTransaction transaction = await node.BeginTransactionAsync();
-        for (int i = 0; i < 20; i++)
-            await transaction.PutAsync(Bytes($"k{i}"), Bytes("v"));
-
-        Assert.ThrowsAsync<NotSupportedException>(async () => await transaction.CommitAsync());
-
-        Assert.That(await ScanAsync(node, KeyRange.All), Is.Empty);
-    }
-
-    [Test]
     public async Task Work_that_meets_conflicts_is_run_again_until_it_commits()
     {
         await using ShardForgeCluster node = await OpenAsync();

@@ -19,6 +19,10 @@ namespace ShardForge.Tests.Replication;
 /// t1: txn from 50 reads k j writes k=v                       one-shard transaction; "reads" makes it serializable
 /// g1: get k | get k at 55 | get k at now | scan at 55        a read; a name that comes again is the same operation
 /// begin s1                                                   its timestamp is taken now, its reads come later
+/// over t from 20 writes k=v 2/j=w                            a transaction over shards, the first key its primary; then its steps, one by one:
+/// t: prewrite 1 | t: decide [abort] | t: resolve 1           of the keys in shard 1; C is the largest M of the first answers
+/// t commits                                                  its coordinator acknowledges it, if every prewrite was answered with an M; else it says no
+/// m: mark t 2/j                                              somebody else looks for its lock
 /// closes                                                     first of all: timestamps are closed at once, not seconds later
 /// f1: stale k at 55                                          on a follower (@n2), at or below what is closed there
 /// w1: ... @n2                                                sent to n2; without it to whoever leads
@@ -34,6 +38,7 @@ internal sealed class Scenario : IAsyncDisposable
     private readonly List<Operation> _operations = [];
     private readonly Dictionary<string, (Operation Operation, ShardRequest Request, CancellationTokenSource Token)> _named = [];
     private readonly List<string> _transcript = [];
+    private readonly Dictionary<string, OverShards> _overShards = [];
     private readonly List<Task> _running = [];
     private readonly Dictionary<ShardKey, List<FinalVersion>> _removed = [];
     private long _now;
@@ -104,6 +109,12 @@ internal sealed class Scenario : IAsyncDisposable
             case "begin":
                 Begin(second);
                 break;
+            case "over":
+                BeginOver(second, words);
+                break;
+            case var name when second == "commits" && _overShards.TryGetValue(name, out OverShards? over):
+                Acknowledge(name, over);
+                break;
             case "commits":
                 _shards[0].Group.HoldsCommits = second == "hold";
                 if (second == "go")
@@ -172,6 +183,12 @@ internal sealed class Scenario : IAsyncDisposable
 
     private void Start(string name, string[] words)
     {
+        if (words[0] is "prewrite" or "decide" or "resolve" or "mark")
+        {
+            _running.Add(StepAsync(name, words));
+            return;
+        }
+
         Operation? operation = _operations.Find(known => known.Name == name);
         operation ??= Begin(name);
         int? node = NodeOf(words);
@@ -186,6 +203,74 @@ internal sealed class Scenario : IAsyncDisposable
         CancellationTokenSource token = new();
         _named[name] = (operation, request, token);
         Send(name, operation, request, node, token.Token);
+    }
+
+    private void BeginOver(string name, string[] words)
+    {
+        ulong start = (ulong)Number(words[3]);
+        Operation operation = Begin(name);
+        operation.HasTwoPoints = true;
+        operation.ReadAt = start;
+        operation.CommitBegin = _now;
+        operation.Begin = 0;
+        WriteRequest[] all = [.. words[5..].Select(write => Write(operation, [write]) with { Shard = new(ShardKeyOf(write.Split('=')[0]).Shard) })];
+        foreach (ShardKey key in operation.Writes)
+            operation.Reads.Add((key, VersionAt(key, start)));
+        PrewriteSpec spec = new() { Primary = all[0].Writes[0].Key.ToArray(), Others = [.. all[1..].Select(request => request.Writes[0].Key.ToArray())] };
+        _overShards[name] = new OverShards(operation, [.. all.Select(request => request with { Step = WriteStep.Prewrite, Prewrite = spec, Start = new Timestamp(start), Age = new Timestamp(start) })]);
+    }
+
+    private void Acknowledge(string name, OverShards over)
+    {
+        over.Operation.End = _now;
+        over.Operation.Outcome = over.Minimums.Count == over.Prewrites.Length ? OperationOutcome.Done : OperationOutcome.NotDone;
+        _transcript.Add($"{name}: {(over.Operation.Outcome == OperationOutcome.Done ? $"committed @{over.Commit.Value}" : "not written")}");
+    }
+
+    private async Task StepAsync(string name, string[] words)
+    {
+        OverShards over = _overShards[words[0] == "mark" ? words[1] : name];
+        string step = words[0];
+        if (step == "prewrite")
+        {
+            foreach (WriteRequest prewrite in over.Prewrites.Where(prewrite => prewrite.Shard.Value == Number(words[1])))
+            {
+                ShardResponse response = await _shards[prewrite.Shard.Value - 1].Leader.ExecuteAsync(prewrite, CancellationToken.None);
+                if (response.Status == ShardStatus.Ok)
+                    over.Minimums.TryAdd(prewrite, response.Timestamp);
+                _transcript.Add($"{name}: prewrite {words[1]}: {(response.Status == ShardStatus.Ok ? $"M {response.Timestamp.Value}" : response.Status)}");
+            }
+
+            return;
+        }
+
+        foreach (WriteRequest prewrite in over.Prewrites)
+        {
+            string key = Text(prewrite.Writes[0].Key.ToArray())!;
+            bool isMeant = step switch
+            {
+                "decide" => prewrite == over.Prewrites[0],
+                "resolve" => prewrite.Shard.Value == Number(words[1]),
+                _ => ShardKeyOf(words[2]) == new ShardKey(prewrite.Shard.Value, key),
+            };
+            if (!isMeant)
+                continue;
+            WriteRequest request = prewrite with
+            {
+                Step = step switch { "decide" => WriteStep.Decide, "resolve" => WriteStep.Resolve, _ => WriteStep.Mark },
+                Prewrite = null,
+                CommitAt = step == "mark" || words.Contains("abort") ? default : over.Commit,
+            };
+            ShardResponse response = await _shards[request.Shard.Value - 1].Leader.ExecuteAsync(request, CancellationToken.None);
+            _transcript.Add($"{name}: {string.Join(' ', words)}: {response.Status} @{response.Timestamp.Value}");
+        }
+    }
+
+    private sealed record OverShards(Operation Operation, WriteRequest[] Prewrites)
+    {
+        public Dictionary<WriteRequest, Timestamp> Minimums { get; } = [];
+
+        public Timestamp Commit => Minimums.Values.Aggregate(Timestamp.Zero, Timestamp.Later);
     }
 
     private Operation Begin(string name)

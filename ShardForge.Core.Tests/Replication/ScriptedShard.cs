@@ -49,6 +49,7 @@ internal sealed class ScriptedShard : IAsyncDisposable
                 Timestamps = opened.Oracle.CreateSource(),
                 TimeProvider = opened.Time,
                 RunContinuationsInline = true,
+                LockWait = TimeSpan.Zero,
                 ClosedLag = TimeSpan.Zero,
             };
             opened.Replicas[number - 1] = await ShardReplica.OpenAsync(configure is null ? options : configure(options));

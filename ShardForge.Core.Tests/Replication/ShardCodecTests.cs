@@ -23,20 +23,62 @@ internal sealed class ShardCodecTests
         ReadRanges = [KeyRange.Between(Bytes("a"), Bytes("b"))],
     };
 
+    private static readonly WriteRequest s_prewrite = s_write with
+    {
+        Step = WriteStep.Prewrite,
+        Age = new(7),
+        Prewrite = new PrewriteSpec { Primary = Bytes("k"), Others = [Bytes("j")], IsExplicit = true },
+        IsRetry = false,
+        HasCondition = false,
+        ExpectedValue = null,
+        ReadKeys = [],
+        ReadRanges = [],
+    };
+
+    private static readonly ValidateRequest s_validate = new()
+    {
+        Shard = new(7),
+        Epoch = new(3),
+        Transaction = new(1, 2),
+        Start = new(5),
+        Age = new(4),
+        Commit = new(9),
+        ReadKeys = [Bytes("r")],
+        ReadRanges = [KeyRange.From(Bytes("a"))],
+        Decided = [new DecidedTransaction(new(3, 4), new(8))],
+    };
+
+    private static readonly TransactionRequest s_hint = new()
+    {
+        Shard = new(7),
+        Epoch = new(3),
+        Question = TransactionQuestion.Hint,
+        Transaction = new(1, 2),
+        Keys = [Bytes("j"), Bytes("k")],
+        Timestamp = new(9),
+    };
+
     // The bytes are the wire format: a change here needs another version.
     [Test]
     public void The_bytes_of_each_kind_are_those_of_version_1()
     {
-        Assert.That(Hex(Get("k", at: 9, shard: 7)), Is.EqualTo("0101" + "07000000" + "0000000000000000" + "01" + "0900000000000000" + "016B"));
+        Assert.That(Hex(Get("k", at: 9, shard: 7)), Is.EqualTo("0101" + "07000000" + "0000000000000000" + "01" + "0900000000000000" + "016B" + "00"));
         Assert.That(Hex(Scan(9, KeyRange.From(Bytes("a")), reverse: true, entriesMax: 2, shard: 7)), Is.EqualTo(
-            "0102" + "07000000" + "0000000000000000" + "0161" + "00" + "0900000000000000" + "01" + "02000000" + "00001000"));
+            "0102" + "07000000" + "0000000000000000" + "0161" + "00" + "0900000000000000" + "01" + "02000000" + "00001000" + "00"));
         Assert.That(Hex(s_write), Is.EqualTo(
             "0103" + "07000000" + "0300000000000000" + "8877665544332211" + "00FFEEDDCCBBAA99" + "0201000000000000" + "03" +
-            "01" + "016B" + "010176" + "010165" + "010500000000000000" + "010172" + "01" + "0161" + "010162"));
+            "00" + "0000000000000000" + "0000000000000000" + "00" + "01" + "016B" + "010176" + "010165" + "010500000000000000" + "010172" + "01" + "0161" + "010162"));
         Assert.That(Hex(new ShardResponse { Status = ShardStatus.NotLeader, LeaderNode = "n2", Epoch = new(3), Message = "no" }), Is.EqualTo(
-            "0102" + "01026E32" + "0300000000000000" + "01026E6F" + "00" + "0000000000000000" + "00" + "00"));
+            "0102" + "01026E32" + "0300000000000000" + "01026E6F" + "00" + "0000000000000000" + "00" + "00" + "00" + "00"));
         Assert.That(Hex(new ShardResponse { Status = ShardStatus.Ok, Value = Bytes("v"), Timestamp = new(4), Entries = [new(Bytes("a"), Bytes("1"))], HasMore = true }), Is.EqualTo(
-            "0101" + "00" + "0000000000000000" + "00" + "010176" + "0400000000000000" + "01" + "0161" + "0131" + "01"));
+            "0101" + "00" + "0000000000000000" + "00" + "010176" + "0400000000000000" + "01" + "0161" + "0131" + "01" + "00" + "00"));
+        Assert.That(Hex(s_prewrite), Is.EqualTo(
+            "0103" + "07000000" + "0300000000000000" + "8877665544332211" + "00FFEEDDCCBBAA99" + "0201000000000000" + "00" +
+            "01" + "0700000000000000" + "0000000000000000" + "01" + "016B" + "01" + "016A" + "01" + "01" + "016B" + "010176" + "00" + "010500000000000000" + "00" + "00"));
+        Assert.That(Hex(s_validate), Is.EqualTo(
+            "0105" + "07000000" + "0300000000000000" + "0100000000000000" + "0200000000000000" + "0500000000000000" + "0400000000000000" + "0900000000000000" + "01" + "0172" + "01" + "0161" + "00" +
+            "01" + "0300000000000000" + "0400000000000000" + "0800000000000000"));
+        Assert.That(Hex(s_hint), Is.EqualTo("0106" + "07000000" + "0300000000000000" + "03" + "0100000000000000" + "0200000000000000" + "0900000000000000" + "02" + "016A" + "016B"));
     }
 
     [Test]
@@ -57,7 +99,7 @@ internal sealed class ShardCodecTests
     [Test]
     public void Every_shorter_and_every_longer_message_is_refused()
     {
-        byte[][] messages = [Encode(s_write), Encode(Get("k", at: 9)), Encode(Scan(9))];
+        byte[][] messages = [Encode(s_write), Encode(Get("k", at: 9)), Encode(Scan(9)), Encode(s_prewrite), Encode(s_validate), Encode(s_hint)];
         foreach (byte[] message in messages)
         {
             for (int length = 0; length < message.Length; length++)
@@ -72,7 +114,7 @@ internal sealed class ShardCodecTests
         {
             try
             {
-                _ = ShardCodec.ReadRequest([1, (byte)(1 + (bytes.Length % 3)), .. bytes]);
+                _ = ShardCodec.ReadRequest([1, (byte)(1 + (bytes.Length % 6)), .. bytes]);
             }
             catch (InvalidDataException)
             {

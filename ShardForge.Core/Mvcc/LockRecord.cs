@@ -9,6 +9,7 @@ namespace ShardForge.Mvcc;
 ///      | others count varint | (length varint | key)... | value length varint | value |                          little-endian
 ///   flags  bit 0 IsExplicit (R16), bit 1 IsDelete: no value; bits 2-7 must be 0
 ///   minimum commit timestamp  M of R06 for this key; never changes
+///   start   the transaction's age: the first oracle timestamp of its call, kept when it is run again (R20)
 ///   others  the transaction's other keys, in the primary's lock only
 /// </code>
 /// Versions of the format: 1 (this one).</remarks>
@@ -22,6 +23,7 @@ internal sealed record LockRecord
 
     public required OperationId Transaction { get; init; }
 
+    /// <summary>The transaction's age (R20): the first oracle timestamp of its call, over all of its runs.</summary>
     public required Timestamp Start { get; init; }
 
     /// <summary>The key at which the transaction is decided.</summary>
@@ -35,6 +37,13 @@ internal sealed record LockRecord
 
     /// <summary>What the key will hold; null: it will be deleted.</summary>
     public byte[]? Value { get; init; }
+
+    /// <summary>What others need to know of it.</summary>
+    public LockRecord WithoutValue() => Value is null or { Length: 0 } ? this : this with { Value = [] };
+
+    /// <summary>R20: the older one may wait for the other. No two transactions are the same age.</summary>
+    public static bool IsOlder(Timestamp start, OperationId id, LockRecord other) =>
+        start != other.Start ? start < other.Start : (id.High, id.Low).CompareTo((other.Transaction.High, other.Transaction.Low)) < 0;
 
     public byte[] Encode()
     {

@@ -33,12 +33,12 @@ internal static class MvccReader
         Read(engine, userKey, readAt, withValue: false, snapshot);
 
     /// <summary>The version above a timestamp that a given operation wrote (R14, R22); zero: there is none.</summary>
-    public static Timestamp FindOperation(IStorageEngine engine, ReadOnlySpan<byte> userKey, OperationId operation, Timestamp above)
+    public static Timestamp FindOperation(IStorageEngine engine, ReadOnlySpan<byte> userKey, OperationId operation, Timestamp above, IStorageSnapshot? snapshot = null)
     {
         Timestamp readAt = Timestamp.Max;
         while (true)
         {
-            VersionRead version = ReadHeader(engine, userKey, readAt);
+            VersionRead version = ReadHeader(engine, userKey, readAt, snapshot);
             if (version.Timestamp <= above)
                 return default;
             if (version.Header.Operation == operation)

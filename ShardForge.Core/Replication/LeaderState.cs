@@ -12,6 +12,9 @@ internal sealed class LeaderState(Term term, TaskCreationOptions continuations)
 {
     private readonly Dictionary<byte[], KeyQueue> _queues = new(KeyComparer.Instance);
     private readonly TaskCompletionSource<bool> _serving = new(continuations);
+    // Bounds what dead transactions can leave here until their locks expire.
+    private const int HeardMax = 65_536;
+    private readonly Dictionary<OperationId, long> _heard = [];
     private RegisteredWrite? _first;
     private int _registeredCount;
     private volatile bool _isServing, _isLost;
@@ -119,6 +122,14 @@ internal sealed class LeaderState(Term term, TaskCreationOptions continuations)
     public Timestamp HighestFixedLocked(ReadOnlySpan<byte> key) =>
         _queues.GetAlternateLookup<ReadOnlySpan<byte>>().TryGetValue(key, out KeyQueue? queue) ? queue.HighestFixed : default;
 
+    /// <summary>Locks become versions at C: later writes of the keys land above it (R06).</summary>
+    public void NoteResolvedLocked(RegisteredWrite write, Timestamp commit)
+    {
+        Invariant.Check(!write.IsRemoved && write.BlockedKeyCount == 0);
+        foreach (ulong hash in write.KeyHashes)
+            Recent.Note(hash, commit);
+    }
+
     /// <summary>Fixes M. From now on reads at or above it wait.</summary>
     public void FixLocked(RegisteredWrite write, Timestamp commit)
     {
@@ -171,13 +182,38 @@ internal sealed class LeaderState(Term term, TaskCreationOptions continuations)
     public ReadWaiter? WaitForRangeLocked(KeyRange range, Timestamp readAt)
     {
         ReadWaiter? waiter = null;
+        WaitForRangeLocked(range, readAt, ref waiter);
+        return waiter;
+    }
+
+    /// <summary>R16: those that a validation at C waits for; null: none.</summary>
+    public ReadWaiter? WaitForReadsLocked(IReadOnlyList<ReadOnlyMemory<byte>> keys, IReadOnlyList<KeyRange> ranges, Timestamp readAt)
+    {
+        ReadWaiter? waiter = null;
+        Dictionary<byte[], KeyQueue>.AlternateLookup<ReadOnlySpan<byte>> queues = _queues.GetAlternateLookup<ReadOnlySpan<byte>>();
+        foreach (ReadOnlyMemory<byte> key in keys)
+        {
+            if (!queues.TryGetValue(key.Span, out KeyQueue? queue))
+                continue;
+            foreach (RegisteredWrite write in queue.Writes)
+            {
+                if (IsFixedAtOrBelow(write, readAt))
+                    Await(ref waiter, write);
+            }
+        }
+
+        foreach (KeyRange range in ranges)
+            WaitForRangeLocked(range, readAt, ref waiter);
+        return waiter;
+    }
+
+    private void WaitForRangeLocked(KeyRange range, Timestamp readAt, ref ReadWaiter? waiter)
+    {
         for (RegisteredWrite? write = _first; write is not null; write = write.Next)
         {
             if (IsFixedAtOrBelow(write, readAt) && Meets(write, range))
                 Await(ref waiter, write);
         }
-
-        return waiter;
     }
 
     /// <summary>R16: another write, fixed at or below <paramref name="readAt"/>, on what a transaction read. It is above the transaction's start, so if it commits it is a conflict.</summary>
@@ -211,7 +247,7 @@ internal sealed class LeaderState(Term term, TaskCreationOptions continuations)
             lowest = Timestamp.Earlier(lowest, write.CommitTimestamp);
         foreach (PendingCommand command in ToPropose)
         {
-            if (command is RegisteredWrite write)
+            if (command is RegisteredWrite { CommitTimestamp.IsZero: false } write)
                 lowest = Timestamp.Earlier(lowest, write.CommitTimestamp);
         }
 
@@ -229,6 +265,38 @@ internal sealed class LeaderState(Term term, TaskCreationOptions continuations)
         }
 
         return lowest;
+    }
+
+    // ---- owners of locks
+
+    /// <summary>R19: when the owner of a transaction was last heard of, on this leader's clock; the counting starts with the first question.</summary>
+    /// <param name="id">The transaction.</param>
+    /// <param name="now">The present moment.</param>
+    /// <param name="isHeard">It is the owner that speaks.</param>
+    public long HeardLocked(OperationId id, long now, bool isHeard)
+    {
+        ref long heard = ref System.Runtime.InteropServices.CollectionsMarshal.GetValueRefOrAddDefault(_heard, id, out bool exists);
+        if (!exists || isHeard)
+            heard = now;
+        long answer = heard;
+        if (_heard.Count > HeardMax)
+            ForgetOldestHeardLocked();
+        return answer;
+    }
+
+    public void ForgetHeardLocked(OperationId id) => _heard.Remove(id);
+
+    // A forgotten one is counted afresh, so its locks live a little longer.
+    private void ForgetOldestHeardLocked()
+    {
+        long[] moments = [.. _heard.Values];
+        Array.Sort(moments);
+        long median = moments[moments.Length / 2];
+        foreach ((OperationId id, long heard) in _heard)
+        {
+            if (heard <= median)
+                _heard.Remove(id);
+        }
     }
 
     // ---- the end

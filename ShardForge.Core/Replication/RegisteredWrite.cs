@@ -1,3 +1,6 @@
+using ShardForge.Mvcc;
+using ShardForge.Storage;
+
 namespace ShardForge.Replication;
 
 /// <summary>How a proposed command ended.</summary>
@@ -39,6 +42,19 @@ internal sealed class LimitCommand(TaskCreationOptions continuations) : PendingC
     public required Timestamp Limit { get; init; }
 }
 
+/// <summary>Removes records whose horizon has passed (R18).</summary>
+internal sealed class SweepCommand(TaskCreationOptions continuations) : PendingCommand(continuations)
+{
+    /// <summary>Engine keys of the space of operations.</summary>
+    public required IReadOnlyList<byte[]> EngineKeys { get; init; }
+
+    public void Write(StorageBatch batch)
+    {
+        foreach (byte[] key in EngineKeys)
+            batch.Delete(key);
+    }
+}
+
 /// <summary>
 /// A write and what it holds on the leader: its registration (R06) and its place in the queue of each of its keys, which is its latch (R09). Both begin
 /// and end together. Mutable parts are guarded by the gate.
@@ -50,7 +66,7 @@ internal sealed class RegisteredWrite(WriteRequest request, TaskCreationOptions 
     public WriteRequest Request { get; } = request;
 
     /// <summary>Blind puts and deletes that are no retry may hold a key together: they look at nothing.</summary>
-    public bool IsShared { get; } = request is { HasCondition: false, Start: null, IsRetry: false, ReadKeys.Count: 0, ReadRanges.Count: 0 };
+    public bool IsShared { get; } = request is { Step: WriteStep.Commit, HasCondition: false, Start: null, IsRetry: false, ReadKeys.Count: 0, ReadRanges.Count: 0 };
 
     /// <summary>It frees room sooner or later, and takes hardly any.</summary>
     public bool OnlyDeletes { get; } = request.Writes.All(static write => write.Value is null);
@@ -63,6 +79,21 @@ internal sealed class RegisteredWrite(WriteRequest request, TaskCreationOptions 
 
     /// <summary>M of R06; zero: open.</summary>
     public Timestamp CommitTimestamp { get; set; }
+
+    /// <summary>Of a prewrite: the highest M or C of its keys that an earlier attempt wrote (R14); zero: none.</summary>
+    public Timestamp EarlierTimestamp { get; set; }
+
+    /// <summary>Keys of the request that the command leaves alone; null: none.</summary>
+    public bool[]? Skipped { get; set; }
+
+    /// <summary>Of a decision or resolution: the locks that it ends, with their values, in the order of the request's keys; null for a key without one.</summary>
+    public LockRecord?[]? Locks { get; set; }
+
+    /// <summary>Of a decision or mark: when it was written, for the horizon (R18).</summary>
+    public Timestamp Written { get; set; }
+
+    /// <summary>Of a step that fixes no M: what to answer once it is applied.</summary>
+    public ShardResponse? Answer { get; set; }
 
     /// <summary>It has given up, or is applied: it is in no queue.</summary>
     public bool IsRemoved { get; set; }

@@ -68,11 +68,23 @@ internal sealed record ReplicationRules
     /// <summary>R13: closing raises <c>highestRead</c>.</summary>
     public bool R13RaisesHighestRead { get; init; } = true;
 
+    /// <summary>R14: a repeated prewrite finds its lock and answers the same M. Off: it takes a new one.</summary>
+    public bool R14KeepsM { get; init; } = true;
+
+    /// <summary>R14: a prewrite looks for a mark, and for what its transaction wrote here before.</summary>
+    public bool R14FindsOwnTraces { get; init; } = true;
+
+    /// <summary>R14: a read that meets a lock with M at or below it does not pass.</summary>
+    public bool R14ReadsMeetLocks { get; init; } = true;
+
     /// <summary>R16: a serializable transaction's reads are validated, as a read at its commit timestamp.</summary>
     public bool R16Validates { get; init; } = true;
 
     /// <summary>R16: the validation raises <c>highestRead</c>.</summary>
     public bool R16RaisesHighestRead { get; init; } = true;
+
+    /// <summary>R17: a key without the lock gets a durable mark before anybody is told. Off: it is only looked at.</summary>
+    public bool R17MarksMissing { get; init; } = true;
 
     /// <summary>R18: what is older than the horizon is refused.</summary>
     public bool R18RefusesTooOld { get; init; } = true;

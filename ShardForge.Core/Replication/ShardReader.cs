@@ -46,6 +46,35 @@ internal ref struct ShardReader(ReadOnlySpan<byte> bytes)
 
     public string? OptionalText() => Boolean() ? Encoding.UTF8.GetString(Take(Count(elementBytesMin: 1))) : null;
 
+    public OperationId Id() => new(UInt64(), UInt64());
+
+    public ReadOnlyMemory<byte>[] Keys()
+    {
+        int count = Count(elementBytesMin: 1);
+        ReadOnlyMemory<byte>[] keys = count == 0 ? [] : new ReadOnlyMemory<byte>[count];
+        for (int i = 0; i < keys.Length; i++)
+            keys[i] = Bytes();
+        return keys;
+    }
+
+    public KeyRange[] Ranges()
+    {
+        int count = Count(elementBytesMin: 2);
+        KeyRange[] ranges = count == 0 ? [] : new KeyRange[count];
+        for (int i = 0; i < ranges.Length; i++)
+            ranges[i] = Range();
+        return ranges;
+    }
+
+    public DecidedTransaction[] Decided()
+    {
+        int count = Count(elementBytesMin: OperationId.Bytes + sizeof(ulong));
+        DecidedTransaction[] decided = count == 0 ? [] : new DecidedTransaction[count];
+        for (int i = 0; i < decided.Length; i++)
+            decided[i] = new DecidedTransaction(Id(), Timestamp());
+        return decided;
+    }
+
     public KeyRange Range()
     {
         byte[] start = Bytes();

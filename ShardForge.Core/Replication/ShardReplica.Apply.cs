@@ -145,7 +145,7 @@ internal sealed partial class ShardReplica
     {
         ReleasedWaiters released = new();
         LeaderState? begun = null, leader;
-        _locks.Settle();
+        _locks.Settle(_goneLocks);
         Interlocked.Exchange(ref _historyLimit, state.HistoryLimit.Value);
         lock (_gate)
         {
@@ -166,6 +166,7 @@ internal sealed partial class ShardReplica
         // R13: it counts once the entries up to the one that names it are applied.
         Interlocked.Exchange(ref _closed, state.Closed.Value);
         released.Wake();
+        WakeLockWaiters();
         if (begun is not null && _rules.R10WaitsForOwnEntry)
             BeginTakeOver(begun);
         else if (leader is { IsServing: true })

@@ -15,7 +15,15 @@ internal sealed partial class ShardReplica
             return NotLeader();
         try
         {
-            if (Look(engine.Engine, write, shape, out bool needsLease) is { } refusal)
+            if (request.Step is WriteStep.Decide or WriteStep.Resolve or WriteStep.Mark)
+            {
+                // What is answered without a proposal is a read.
+                return EvaluateStep(engine.Engine, write, shape, answer) is not { } known ? null
+                    : await MayReadAsync(write.Leader, cancellationToken).ConfigureAwait(false) ? known : NotLeader();
+            }
+
+            bool needsLease = false;
+            if ((request.Step == WriteStep.Prewrite ? LookAtPrewrite(engine.Engine, write, shape) : Look(engine.Engine, write, shape, out needsLease)) is { } refusal)
             {
                 // A compare-and-set that does not write is a plain get (R08): nothing is proposed, so only the lease notices a deposed leader.
                 return needsLease && !await MayReadAsync(write.Leader, cancellationToken).ConfigureAwait(false) ? NotLeader() : refusal;
@@ -82,12 +90,11 @@ internal sealed partial class ShardReplica
                 return decided;
         }
 
-        if (_locks.MayHaveBeenAny(_locks.Changes))
+        if (!_locks.IsEmpty)
         {
             foreach (KeyWrite keyWrite in request.Writes)
             {
-                // R12: it lets go of everything; the caller waits for the lock and comes again.
-                if (FindLock(engine, keyWrite.Key.Span, Timestamp.Max, snapshot: null) is { } locked)
+                if (FindForeignLock(keyWrite.Key.Span, own: default) is { } locked)
                     return locked;
             }
         }
@@ -103,17 +110,23 @@ internal sealed partial class ShardReplica
             }
         }
 
-        if (request.Start is { } start && _rules.R12ConflictsAboveStart)
+        for (int i = 0; i < request.Writes.Count; i++)
         {
-            for (int i = 0; i < request.Writes.Count; i++)
-            {
-                ReadOnlySpan<byte> key = request.Writes[i].Key.Span;
-                if (write.Leader.Recent.Bound(write.KeyHashes[i]) > start && MvccReader.ReadHeader(engine, key, Timestamp.Max).Timestamp is { } newest && newest > start)
-                    return _responses.Conflict(key, $"a version at {newest}, above the transaction's start at {start}");
-            }
+            if (FindConflict(engine, write, i) is { } conflict)
+                return conflict;
         }
 
         return null;
+    }
+
+    // R12: a version above the transaction's start.
+    private ShardResponse? FindConflict(IStorageEngine engine, RegisteredWrite write, int at)
+    {
+        if (write.Request.Start is not { } start || !_rules.R12ConflictsAboveStart || write.Leader.Recent.Bound(write.KeyHashes[at]) <= start)
+            return null;
+        ReadOnlySpan<byte> key = write.Request.Writes[at].Key.Span;
+        Timestamp newest = MvccReader.ReadHeader(engine, key, Timestamp.Max).Timestamp;
+        return newest > start ? _responses.Conflict(key, $"a version at {newest}, above the transaction's start at {start}") : null;
     }
 
     // R14: a mark or an abort makes every later attempt of the id fail; a committed decision is its result.
@@ -132,7 +145,7 @@ internal sealed partial class ShardReplica
     }
 
     private bool IsTooOld(WriteRequest request, Timestamp now) =>
-        _rules.R18RefusesTooOld && now.Milliseconds - request.KnownTimestamp.Milliseconds > (long)_options.Horizon.TotalMilliseconds;
+        _rules.R18RefusesTooOld && request.Step != WriteStep.Resolve && now.Milliseconds - request.KnownTimestamp.Milliseconds > (long)_options.Horizon.TotalMilliseconds;
 
     // R06's critical section: M, its registration and its place in the proposal.
     private FixOutcome TryFix(RegisteredWrite write, ShardShape shape, Timestamp answer, Timestamp newest, bool knowsNewest, out ShardResponse? refusal)
@@ -195,7 +208,9 @@ internal sealed partial class ShardReplica
             return NotLeader();
         if (_shape != shape)
             return _responses.WrongShard(_shape.Epoch);
-        return write.Request.Start is { } start && start < HistoryLimit && _rules.R12StartsAboveLimit ? _responses.HistoryGone(start, HistoryLimit) : null;
+        // The prewrites of a blind batch count the first timestamp of their call.
+        Timestamp? start = write.Request.Start ?? (write.Request.Step == WriteStep.Prewrite ? write.Request.Age : null);
+        return start is { } begun && begun < HistoryLimit && _rules.R12StartsAboveLimit ? _responses.HistoryGone(begun, HistoryLimit) : null;
     }
 
     private static Timestamp NewestVersion(IStorageEngine engine, RegisteredWrite write)
@@ -211,28 +226,7 @@ internal sealed partial class ShardReplica
     private ShardResponse? Validate(IStorageEngine engine, RegisteredWrite write)
     {
         WriteRequest request = write.Request;
-        Timestamp start = request.Start ?? default, commit = write.CommitTimestamp;
-        long lockChanges = _locks.Changes;
-        using IStorageSnapshot snapshot = engine.CreateSnapshot();
-        bool mayHaveLocks = _locks.MayHaveBeenAny(lockChanges);
-        foreach (ReadOnlyMemory<byte> key in request.ReadKeys)
-        {
-            if (mayHaveLocks && FindLock(engine, key.Span, commit, snapshot) is { } locked)
-                return locked;
-            Timestamp newest = MvccReader.ReadHeader(engine, key.Span, commit, snapshot).Timestamp;
-            if (newest > start)
-                return _responses.Conflict(key.Span, $"a version at {newest}, which its transaction, started at {start}, did not read");
-        }
-
-        foreach (KeyRange range in request.ReadRanges)
-        {
-            if (mayHaveLocks && FindLock(engine, range, commit, snapshot) is { } locked)
-                return locked;
-            if (MvccReader.HasVersionBetween(engine, range, start, commit, snapshot))
-                return _responses.Conflict(range.Start.Span, $"behind it, in a range that its transaction read, a version between {start} and {commit}");
-        }
-
-        return null;
+        return ValidateReads(engine, new ReadSet(request.Id, request.Start ?? default, write.CommitTimestamp, request.ReadKeys, request.ReadRanges, []));
     }
 
     private ShardResponse? QueueValidated(RegisteredWrite write, ShardShape shape)

@@ -1,6 +1,3 @@
-using ShardForge.Mvcc;
-using ShardForge.Storage;
-
 namespace ShardForge.Replication;
 
 internal sealed partial class ShardReplica
@@ -12,41 +9,31 @@ internal sealed partial class ShardReplica
         (LeaderState? leader, _) = await EnterAsync(cancellationToken).ConfigureAwait(false);
         if (leader is null)
             return false;
-        Timestamp limit = Timestamp.Earlier(wanted, Timestamp.Earlier(_timestamps.LastKnown, BelowLocks()));
         LimitCommand command;
-        lock (_gate)
+        while (true)
         {
-            if (leader.IsLost)
-                return false;
-            Timestamp lowest = leader.LowestFixedLocked();
-            if (limit >= lowest)
-                limit = lowest.Previous;
-            if (limit <= HistoryLimit)
-                return true;
-            command = new LimitCommand(_continuations) { Limit = limit, ChargedBytes = WriteOverheadBytes, Leader = leader };
-            _chargedBytes += command.ChargedBytes;
-            leader.ToPropose.Enqueue(command);
+            // A prewrite becomes a lock between its registration and the table's; the table's changes tell whether it did while this looked at both.
+            long lockChanges = _locks.Changes;
+            Timestamp limit = Timestamp.Earlier(wanted, Timestamp.Earlier(_timestamps.LastKnown, _locks.LowestMinimumCommit().Previous));
+            lock (_gate)
+            {
+                if (leader.IsLost)
+                    return false;
+                if (lockChanges != _locks.Changes)
+                    continue;
+                Timestamp lowest = leader.LowestFixedLocked();
+                if (limit >= lowest)
+                    limit = lowest.Previous;
+                if (limit <= HistoryLimit)
+                    return true;
+                command = new LimitCommand(_continuations) { Limit = limit, ChargedBytes = WriteOverheadBytes, Leader = leader };
+                _chargedBytes += command.ChargedBytes;
+                leader.ToPropose.Enqueue(command);
+                break;
+            }
         }
 
         Propose(leader);
         return await command.Fate.WaitAsync(cancellationToken).ConfigureAwait(false) == CommandFate.Applied;
-    }
-
-    private Timestamp BelowLocks()
-    {
-        Timestamp lowest = Timestamp.Max;
-        if (!_locks.MayHaveBeenAny(_locks.Changes) || !TryEnterEngine(out EngineHandle? engine))
-            return lowest;
-        try
-        {
-            using IStorageIterator iterator = engine.Engine.Scan(MvccKey.LockRange(KeyRange.All));
-            while (iterator.MoveNext())
-                lowest = Timestamp.Earlier(lowest, LockRecord.ReadMinimumCommit(iterator.Value).Previous);
-            return lowest;
-        }
-        finally
-        {
-            engine.Exit();
-        }
     }
 }

@@ -1,5 +1,3 @@
-using System.Buffers;
-using ShardForge.Mvcc;
 using ShardForge.Storage;
 
 namespace ShardForge.Replication;
@@ -30,10 +28,10 @@ internal sealed partial class ShardReplica
 
         try
         {
-            StorageBatch batch = new();
+            StorageBatch batch = new(), lockBatch = new();
             while (TryTakeRound(leader, out List<PendingCommand> round, out Timestamp closed))
             {
-                byte[] entry = EncodeRound(batch, round, closed);
+                byte[] entry = EncodeRound(batch, lockBatch, round, closed);
                 bool appended = _group!.TryPropose(leader.Term, entry, out LogIndex index);
                 bool leads = appended || (_group.Status is { IsLeader: true } status && status.Term == leader.Term);
                 ReleasedWaiters released = new();
@@ -163,54 +161,51 @@ internal sealed partial class ShardReplica
     {
         _chargedBytes -= command.ChargedBytes;
         if (command is RegisteredWrite write)
+        {
             write.Leader.RemoveLocked(write, released);
+            if (write.Request.Step == WriteStep.Decide)
+                write.Leader.ForgetHeardLocked(write.Request.Id);
+        }
+
         released.Add(command, fate);
     }
 
-    private byte[] EncodeRound(StorageBatch batch, List<PendingCommand> round, Timestamp closed)
+    // Versions apart from what touches locks. A key's commands exclude each other, but for blind writes, which are all in the first, so their order is kept.
+    private byte[] EncodeRound(StorageBatch batch, StorageBatch lockBatch, List<PendingCommand> round, Timestamp closed)
     {
         batch.Clear();
+        lockBatch.Clear();
         Timestamp limit = default;
         foreach (PendingCommand command in round)
         {
-            if (command is RegisteredWrite write)
-                EncodeWrites(batch, write);
+            if (command is RegisteredWrite { Request.Step: WriteStep.Commit } write)
+                WriteEncoder.WriteVersions(batch, write);
+            else if (command is RegisteredWrite step)
+                WriteEncoder.WriteStep(lockBatch, step);
+            else if (command is SweepCommand sweep)
+                sweep.Write(lockBatch);
             else if (command is LimitCommand raise)
                 limit = Timestamp.Later(limit, raise.Limit);
         }
 
-        ReadOnlySpan<byte> writes = batch.Encoded;
-        byte[] entry = new byte[ShardEntry.HeaderBytes + (2 * ShardEntry.CommandHeaderBytesMax) + writes.Length + sizeof(ulong)];
+        ReadOnlySpan<byte> writes = batch.Encoded, locks = lockBatch.Encoded;
+        byte[] entry = new byte[ShardEntry.HeaderBytes + (3 * ShardEntry.CommandHeaderBytesMax) + writes.Length + locks.Length + sizeof(ulong)];
         ShardEntry.WriteHeader(entry, _shape.Epoch, closed);
         int at = ShardEntry.HeaderBytes;
-        if (!writes.IsEmpty)
-        {
-            at += ShardEntry.WriteCommandHeader(entry.AsSpan(at), ShardCommandKind.Writes, writes.Length);
-            writes.CopyTo(entry.AsSpan(at));
-            at += writes.Length;
-        }
-
+        at += WriteBatch(entry.AsSpan(at), ShardCommandKind.Writes, writes);
+        at += WriteBatch(entry.AsSpan(at), ShardCommandKind.WritesWithLocks, locks);
         if (!limit.IsZero)
             at += ShardEntry.WriteLimit(entry.AsSpan(at), limit);
         return entry[..at];
     }
 
-    private static void EncodeWrites(StorageBatch batch, RegisteredWrite write)
+    private static int WriteBatch(Span<byte> target, ShardCommandKind kind, ReadOnlySpan<byte> batch)
     {
-        foreach (KeyWrite keyWrite in write.Request.Writes)
-        {
-            VersionHeader header = new() { IsDeleted = keyWrite.Value is null, Operation = write.Request.Id };
-            int valueBytes = keyWrite.Value?.Length ?? 0;
-            byte[] key = ArrayPool<byte>.Shared.Rent(MvccKey.BytesMax(keyWrite.Key.Length));
-            byte[] value = ArrayPool<byte>.Shared.Rent(header.Bytes + valueBytes);
-            int keyBytes = MvccKey.WriteVersion(key, keyWrite.Key.Span, write.CommitTimestamp);
-            int headerBytes = header.Write(value);
-            if (keyWrite.Value is { } bytes)
-                bytes.Span.CopyTo(value.AsSpan(headerBytes));
-            batch.Put(key.AsSpan(0, keyBytes), value.AsSpan(0, headerBytes + valueBytes));
-            ArrayPool<byte>.Shared.Return(value);
-            ArrayPool<byte>.Shared.Return(key);
-        }
+        if (batch.IsEmpty)
+            return 0;
+        int at = ShardEntry.WriteCommandHeader(target, kind, batch.Length);
+        batch.CopyTo(target[at..]);
+        return at + batch.Length;
     }
 
     private static Timestamp Behind(Timestamp timestamp, TimeSpan lag)

@@ -16,7 +16,7 @@ internal sealed partial class ShardReplica
             return new(refusal);
         if (!leader.IsIdle && IsRegistered(leader, request.Key.Span))
             return GetAfterWaitAsync(request, cancellationToken);
-        return new(ReadNewest(shape, request.Key.Span));
+        return new(ReadChecked(shape, request.Key.Span, Timestamp.Max, request.Decided));
     }
 
     private bool IsRegistered(LeaderState leader, ReadOnlySpan<byte> key)
@@ -47,7 +47,7 @@ internal sealed partial class ShardReplica
 
             if (waiter is not null && !await waiter.Task.WaitAsync(cancellationToken).ConfigureAwait(false) && _rules.R09WaitersMoveOn)
                 return NotLeader();
-            return ReadNewest(shape, request.Key.Span);
+            return ReadChecked(shape, request.Key.Span, Timestamp.Max, request.Decided);
         }
         catch (OperationCanceledException error)
         {
@@ -78,10 +78,10 @@ internal sealed partial class ShardReplica
                 waiter = _rules.R07WaitsForRegistered ? leader.WaitForKeyLocked(request.Key.Span, readAt) : null;
             }
 
-            ShardResponse? early = _rules.R07ReadsAfterTheWait ? null : ReadAt(shape, request.Key.Span, readAt);
+            ShardResponse? early = _rules.R07ReadsAfterTheWait ? null : ReadChecked(shape, request.Key.Span, readAt, request.Decided);
             if (waiter is not null && !await waiter.Task.WaitAsync(cancellationToken).ConfigureAwait(false) && _rules.R09WaitersMoveOn)
                 return NotLeader();
-            return early ?? ReadAt(shape, request.Key.Span, readAt);
+            return early ?? ReadChecked(shape, request.Key.Span, readAt, request.Decided);
         }
         catch (OperationCanceledException error)
         {
@@ -124,25 +124,25 @@ internal sealed partial class ShardReplica
     private ShardResponse? BelowLimit(Timestamp readAt) =>
         readAt < HistoryLimit && _rules.R28RefusesBelowLimit ? _responses.HistoryGone(readAt, HistoryLimit) : null;
 
-    private ShardResponse ReadNewest(ShardShape shape, ReadOnlySpan<byte> key) => ReadChecked(shape, key, Timestamp.Max);
-
-    private ShardResponse ReadAt(ShardShape shape, ReadOnlySpan<byte> key, Timestamp readAt) => ReadChecked(shape, key, readAt);
-
-    // Reads, and only then looks at what may have changed: locks, range and epoch, limit (R07's second look).
-    private ShardResponse ReadChecked(ShardShape shape, ReadOnlySpan<byte> key, Timestamp readAt)
+    // Looks for a lock, reads, and only then looks at what may have changed: range and epoch, limit (R07's second look).
+    private ShardResponse ReadChecked(ShardShape shape, ReadOnlySpan<byte> key, Timestamp readAt, IReadOnlyList<DecidedTransaction> decided)
     {
         if (!TryEnterEngine(out EngineHandle? engine))
             return NotLeader();
         try
         {
-            long lockChanges = _locks.Changes;
-            VersionRead version = MvccReader.Read(engine.Engine, key, readAt);
-            if (_locks.MayHaveBeenAny(lockChanges))
+            ShardResponse? locked = null;
+            VersionRead version;
+            // Before the engine is read: see ReplicaLocks.
+            if (_locks.TryGet(key, out HeldLock? held) && held.Lock.MinimumCommit <= readAt)
             {
                 using IStorageSnapshot snapshot = engine.Engine.CreateSnapshot();
-                if (FindLock(engine.Engine, key, readAt, snapshot) is { } met)
-                    return met;
                 version = MvccReader.Read(engine.Engine, key, readAt, snapshot);
+                locked = ReadThroughLock(engine.Engine, shape, key, readAt, decided, snapshot, version);
+            }
+            else
+            {
+                version = MvccReader.Read(engine.Engine, key, readAt);
             }
 
             if (_rules.R07ChecksAgain)
@@ -153,7 +153,7 @@ internal sealed partial class ShardReplica
                     return gone;
             }
 
-            return _responses.Value(version.Value, version.Timestamp, shape.Epoch);
+            return locked ?? _responses.Value(version.Value, version.Timestamp, shape.Epoch);
         }
         catch (Exception error) when (error is InvalidDataException or CorruptionException or IOException)
         {
@@ -164,19 +164,4 @@ internal sealed partial class ShardReplica
             engine.Exit();
         }
     }
-
-    // The one place where a read or write of a single key meets a lock (R07, R12, R14): one with M at or below the moment in question counts.
-    private ShardResponse? FindLock(IStorageEngine engine, ReadOnlySpan<byte> key, Timestamp upTo, IStorageSnapshot? snapshot)
-    {
-        byte[]? locked = MvccReader.ReadLock(engine, key, snapshot);
-        return locked is not null && LockRecord.ReadMinimumCommit(locked) <= upTo
-            ? _responses.Conflict(key, $"a lock of the undecided transaction {LockRecord.Decode(locked).Transaction}")
-            : null;
-    }
-
-    // The one place where a read of a range meets a lock.
-    private ShardResponse? FindLock(IStorageEngine engine, KeyRange range, Timestamp upTo, IStorageSnapshot snapshot) =>
-        MvccReader.FindLock(engine, range, upTo, snapshot) is { } locked
-            ? _responses.Conflict(range.Start.Span, $"behind it a lock of the undecided transaction {locked.Transaction}")
-            : null;
 }

@@ -44,10 +44,9 @@ internal sealed partial class ShardReplica
             return NotLeader();
         try
         {
-            long lockChanges = _locks.Changes;
+            // Before the snapshot: see ReplicaLocks.
+            bool mayHaveLocks = !_locks.IsEmpty;
             using IStorageSnapshot snapshot = engine.Engine.CreateSnapshot();
-            if (_locks.MayHaveBeenAny(lockChanges) && FindLock(engine.Engine, request.Range, request.ReadAt, snapshot) is { } met)
-                return met;
             if (_rules.R07ChecksAgain)
             {
                 if (_shape != shape)
@@ -56,21 +55,22 @@ internal sealed partial class ShardReplica
                     return gone;
             }
 
-            List<KeyValuePair<byte[], byte[]>> entries = [];
-            bool hasMore = false;
-            long bytes = 0;
+            PageWriter page = new(request);
             using MvccCursor cursor = new(engine.Engine, request.Range, request.ReadAt, request.Reverse, snapshot);
-            while (cursor.MoveNext())
+            if (mayHaveLocks)
             {
-                int entryBytes = cursor.Key.Length + cursor.Value.Length;
-                hasMore = entries.Count >= request.EntriesMax || (entries.Count > 0 && bytes + entryBytes > request.BytesMax);
-                if (hasMore)
-                    break;
-                entries.Add(new(cursor.Key.ToArray(), cursor.Value.ToArray()));
-                bytes += entryBytes;
+                using LockCursor locks = new(engine.Engine, request.Range, request.Reverse, snapshot);
+                if (!MergeLocks(page, cursor, locks, request))
+                    return page.Entries.Count > 0 ? page.Finish(shape.Epoch) : _responses.Locked(locks.Key.ToArray(), locks.Lock.WithoutValue());
+            }
+            else
+            {
+                while (cursor.MoveNext() && page.TryAdd(cursor.Key, cursor.Value))
+                {
+                }
             }
 
-            return new ShardResponse { Status = ShardStatus.Ok, Epoch = shape.Epoch, Entries = entries, HasMore = hasMore };
+            return page.Finish(shape.Epoch);
         }
         catch (Exception error) when (error is InvalidDataException or CorruptionException or IOException)
         {
@@ -80,5 +80,69 @@ internal sealed partial class ShardReplica
         {
             engine.Exit();
         }
+    }
+
+    // Versions and locks in one order. False: an undecided lock is next, and what lies before it is in the page.
+    private bool MergeLocks(PageWriter page, MvccCursor cursor, LockCursor locks, ScanRequest request)
+    {
+        bool hasVersion = cursor.MoveNext(), hasLock = locks.MoveNext();
+        while (hasVersion || hasLock)
+        {
+            int order = !hasLock ? -1 : !hasVersion ? 1 : cursor.Key.SequenceCompareTo(locks.Key);
+            if (request.Reverse && hasLock && hasVersion)
+                order = -order;
+            if (order < 0)
+            {
+                if (!page.TryAdd(cursor.Key, cursor.Value))
+                    return true;
+                hasVersion = cursor.MoveNext();
+                continue;
+            }
+
+            LockRecord met = locks.Lock;
+            switch (LookAt(met, request.ReadAt, request.Decided, out _))
+            {
+                case LockSight.Undecided:
+                    page.HasMore = true;
+                    return false;
+                case LockSight.Committed:
+                    if (met.Value is not null && !page.TryAdd(locks.Key, met.Value))
+                        return true;
+                    if (order == 0)
+                        hasVersion = cursor.MoveNext();
+                    break;
+                default:
+                    // The version below it, if there is one, is next.
+                    break;
+            }
+
+            hasLock = locks.MoveNext();
+        }
+
+        return true;
+    }
+
+    /// <summary>Collects a page up to its bounds.</summary>
+    private sealed class PageWriter(ScanRequest request)
+    {
+        private long _bytes;
+
+        public List<KeyValuePair<byte[], byte[]>> Entries { get; } = [];
+
+        public bool HasMore { get; set; }
+
+        /// <summary>False: it is full, and there is more.</summary>
+        public bool TryAdd(ReadOnlySpan<byte> key, ReadOnlySpan<byte> value)
+        {
+            int entryBytes = key.Length + value.Length;
+            HasMore = Entries.Count >= request.EntriesMax || (Entries.Count > 0 && _bytes + entryBytes > request.BytesMax);
+            if (HasMore)
+                return false;
+            Entries.Add(new(key.ToArray(), value.ToArray()));
+            _bytes += entryBytes;
+            return true;
+        }
+
+        public ShardResponse Finish(Epoch epoch) => new() { Status = ShardStatus.Ok, Epoch = epoch, Entries = Entries, HasMore = HasMore };
     }
 }

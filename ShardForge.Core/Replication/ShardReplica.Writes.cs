@@ -27,6 +27,8 @@ internal sealed partial class ShardReplica
 
             if (request.Writes.Count == 0)
                 return _responses.Written(default, shape.Epoch);
+            if (request.Step == WriteStep.Resolve && !_locks.HoldsAny(request))
+                return await MayReadAsync(leader, cancellationToken).ConfigureAwait(false) ? _responses.Written(request.CommitAt, shape.Epoch) : NotLeader();
             write = new RegisteredWrite(request, _continuations) { ChargedBytes = bytes, Leader = leader };
         }
         catch (OperationCanceledException error)
@@ -37,11 +39,11 @@ internal sealed partial class ShardReplica
         bool isRegistered = false, isProposed = false;
         try
         {
-            Timestamp? before = _rules.R06RegistersBeforeAsking ? null : await AskAsync(cancellationToken).ConfigureAwait(false);
+            Timestamp? before = _rules.R06RegistersBeforeAsking && request.Step != WriteStep.Resolve ? null : await AskAsync(request, cancellationToken).ConfigureAwait(false);
             if (TryRegister(write, out bool hasTurn) is { } refusal)
                 return refusal;
             isRegistered = true;
-            Timestamp answer = before ?? await AskAsync(cancellationToken).ConfigureAwait(false);
+            Timestamp answer = before ?? await AskAsync(request, cancellationToken).ConfigureAwait(false);
             if (!hasTurn && !await write.Turn.WaitAsync(cancellationToken).ConfigureAwait(false))
                 return NotLeader();
             if (await EvaluateAsync(write, shape, answer, cancellationToken).ConfigureAwait(false) is { } answered)
@@ -66,8 +68,9 @@ internal sealed partial class ShardReplica
         return await OutcomeAsync(write, shape, cancellationToken).ConfigureAwait(false);
     }
 
-    private ValueTask<Timestamp> AskAsync(CancellationToken cancellationToken) =>
-        _rules.R06AsksTheOracle ? _timestamps.NextAsync(cancellationToken) : new(_timestamps.LastKnown);
+    // A resolution fixes no M and is not judged by the horizon: it does something only where it meets the lock.
+    private ValueTask<Timestamp> AskAsync(WriteRequest request, CancellationToken cancellationToken) =>
+        _rules.R06AsksTheOracle && request.Step != WriteStep.Resolve ? _timestamps.NextAsync(cancellationToken) : new(_timestamps.LastKnown);
 
     private ShardResponse? TryRegister(RegisteredWrite write, out bool hasTurn)
     {
@@ -126,7 +129,7 @@ internal sealed partial class ShardReplica
 
         return fate switch
         {
-            CommandFate.Applied => _responses.Written(write.CommitTimestamp, shape.Epoch),
+            CommandFate.Applied => write.Answer ?? _responses.Written(Timestamp.Later(write.CommitTimestamp, write.EarlierTimestamp), shape.Epoch),
             CommandFate.NotWritten when _shape != shape => _responses.WrongShard(_shape.Epoch),
             CommandFate.NotWritten => write.Leader.IsLost || _group!.HasRoom ? NotLeader() : _responses.DiskFull("the log takes no more"),
             _ => _responses.OutcomeUnknown(),

@@ -13,7 +13,7 @@ namespace ShardForge.Replication;
 ///                                     IRaftGroup → Apply → engine → latch ends, caller continues
 /// </code>
 /// Concerns, in that order: <c>.Leadership</c> (terms, when it serves), <c>.Reads</c>, <c>.Scans</c>, <c>.Writes</c>, <c>.Evaluation</c>, <c>.Proposals</c>, <c>.Apply</c>,
-/// <c>.Snapshots</c>. What a leader keeps in memory is <see cref="LeaderState"/>, one per term.
+/// <c>.Snapshots</c>; <c>.Locks</c> and <c>.Transactions</c> are commits over shards. What a leader keeps in memory is <see cref="LeaderState"/>, one per term.
 /// <para>Threads: requests come from any; the group calls back one at a time, status changes at any moment. One gate guards the leader's state and the
 /// proposals in flight; under it nothing is read, written or completed, and the group is not called. Engine reads run on the caller's thread.</para>
 /// </remarks>
@@ -23,7 +23,7 @@ internal sealed partial class ShardReplica : IShardReplica, IRaftStateMachine, I
     private readonly ReplicationRules _rules;
     private readonly ITimestampSource _timestamps;
     private readonly ShardResponses _responses;
-    private readonly ReplicaLocks _locks = new();
+    private readonly ReplicaLocks _locks;
     private readonly ILogger _logger;
     private readonly TaskCreationOptions _continuations;
     private readonly bool _checksClosed;     // off where a test broke a rule on purpose
@@ -46,6 +46,7 @@ internal sealed partial class ShardReplica : IShardReplica, IRaftStateMachine, I
         _responses = new ShardResponses(options.Shard, options.NodeId);
         _logger = options.LoggerFactory.CreateLogger("ShardForge.Replication");
         _continuations = options.RunContinuationsInline ? TaskCreationOptions.None : TaskCreationOptions.RunContinuationsAsynchronously;
+        _locks = new ReplicaLocks(options.TimeProvider, _continuations);
         _engine = engine;
         _shape = new ShardShape(options.Epoch, options.Slots, options.PartitionRule);
     }
@@ -117,12 +118,18 @@ internal sealed partial class ShardReplica : IShardReplica, IRaftStateMachine, I
         released.Wake();
     }
 
-    public ValueTask<ShardResponse> ExecuteAsync(ShardRequest request, CancellationToken cancellationToken) => request switch
+    // Without a lock there is nothing to wait for; one that comes meanwhile is answered to the sender.
+    public ValueTask<ShardResponse> ExecuteAsync(ShardRequest request, CancellationToken cancellationToken) =>
+        _locks.IsEmpty ? ExecuteOnceAsync(request, cancellationToken) : WaitForLocksAsync(ExecuteOnceAsync(request, cancellationToken), request, cancellationToken);
+
+    private ValueTask<ShardResponse> ExecuteOnceAsync(ShardRequest request, CancellationToken cancellationToken) => request switch
     {
         GetRequest { ReadAt: null } get => GetAsync(get, cancellationToken),
         GetRequest get => GetAtAsync(get, cancellationToken),
         ScanRequest scan => ScanAsync(scan, cancellationToken),
         WriteRequest write => WriteAsync(write, cancellationToken),
+        ValidateRequest validate => ValidateAsync(validate, cancellationToken),
+        TransactionRequest transaction => AnswerAsync(transaction, cancellationToken),
         PingRequest => PingAsync(cancellationToken),
         _ => throw new ArgumentException($"A request of type {request.GetType().Name} is none that a shard knows.", nameof(request)),
     };

@@ -45,6 +45,12 @@ internal sealed record ShardReplicaOptions
     /// <summary>For how long a request's traces are kept, so that its retry finds them (R18).</summary>
     public TimeSpan Horizon { get; init; } = TimeSpan.FromMinutes(10);
 
+    /// <summary>R19: an undecided transaction whose owner was not heard of for so long is resolved by whoever meets it.</summary>
+    public TimeSpan LockLife { get; init; } = TimeSpan.FromSeconds(2);
+
+    /// <summary>How long a request that meets a lock waits here for it to go, before its sender is told to ask the lock's primary.</summary>
+    public TimeSpan LockWait { get; init; } = TimeSpan.FromMilliseconds(20);
+
     /// <summary>How far behind the oracle the leader closes timestamps (R13): short enough for stale reads to be useful, long enough that writes are rarely pushed up by it.</summary>
     public TimeSpan ClosedLag { get; init; } = TimeSpan.FromSeconds(3);
 

@@ -41,6 +41,18 @@ internal sealed class ShardResponses(ShardId shard, string nodeId)
         Message = $"Shard {shard} on {nodeId}: key {Prefix(key)} has {with}. Nothing was written.",
     };
 
+    public ShardResponse Locked(byte[] key, Mvcc.LockRecord met) => new()
+    {
+        Status = ShardStatus.Locked,
+        Lock = met,
+        LockedKey = key,
+        Message = $"Shard {shard} on {nodeId}: key {Prefix(key)} has a lock of the undecided transaction {met.Transaction}. Nothing was done.",
+    };
+
+    public static ShardResponse Decided(Timestamp commit) => new() { Status = ShardStatus.Decided, Timestamp = commit };
+
+    public static ShardResponse Missing() => new() { Status = ShardStatus.Missing };
+
     public ShardResponse Overloaded(string queue, long maximum, long actual) => new()
     {
         Status = ShardStatus.Overloaded,

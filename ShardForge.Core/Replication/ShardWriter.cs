@@ -52,6 +52,36 @@ internal readonly ref struct ShardWriter(IBufferWriter<byte> target)
             UInt64(present.Value);
     }
 
+    public void Id(OperationId id)
+    {
+        UInt64(id.High);
+        UInt64(id.Low);
+    }
+
+    public void Keys(IReadOnlyList<ReadOnlyMemory<byte>> keys)
+    {
+        Count(keys.Count);
+        for (int i = 0; i < keys.Count; i++)
+            Bytes(keys[i].Span);
+    }
+
+    public void Ranges(IReadOnlyList<KeyRange> ranges)
+    {
+        Count(ranges.Count);
+        for (int i = 0; i < ranges.Count; i++)
+            Range(ranges[i]);
+    }
+
+    public void Decided(IReadOnlyList<DecidedTransaction> decided)
+    {
+        Count(decided.Count);
+        for (int i = 0; i < decided.Count; i++)
+        {
+            Id(decided[i].Id);
+            UInt64(decided[i].Commit.Value);
+        }
+    }
+
     public void Range(KeyRange range)
     {
         Bytes(range.Start.Span);

@@ -14,6 +14,7 @@ internal sealed partial class Router
         Attempts attempts = new();
         bool inDoubt = false;
         bool inFlight = false;
+        int lockPauses = 0;
         ShardRoute? route = null;
         string target = _options.NodeId;
         try
@@ -51,9 +52,17 @@ internal sealed partial class Router
                     _breaker.Succeeded(target);
                     switch (response.Status)
                     {
-                        case ShardStatus.Ok:
+                        case ShardStatus.Ok or ShardStatus.Decided or ShardStatus.Missing:
                             Remember(route.Shard, target);
                             return response;
+                        case ShardStatus.Locked:
+                            // R12: nothing is held meanwhile. R20: a transaction that holds locks elsewhere waits only for a younger one.
+                            if (await MeetAsync(response, resolve: true, deadline).ConfigureAwait(false) is not null)
+                                continue;
+                            if (request.Step == WriteStep.Prewrite && !Mvcc.LockRecord.IsOlder(request.Age, request.Id, response.Lock!))
+                                goto default;
+                            await PauseForLockAsync(++lockPauses, deadline).ConfigureAwait(false);
+                            continue;
                         case ShardStatus.OutcomeUnknown:
                             inDoubt = true;
                             attempts.Refused(target, response, this, route);
@@ -96,6 +105,19 @@ internal sealed partial class Router
             deadline.ThrowIfOwnerStopped();
             throw RouterErrors.Unavailable(_options.NodeId, attempts, deadline.Limit);
         }
+    }
+
+    private ValueTask<DecidedTransaction?> MeetAsync(ShardResponse response, bool resolve, Deadline deadline) =>
+        Locks is { } locks ? locks.MeetAsync(response.Lock!, response.LockedKey!, resolve, deadline) : new((DecidedTransaction?)null);
+
+    private static TRequest ReadThrough<TRequest>(TRequest request, DecidedTransaction decided)
+        where TRequest : ShardRequest =>
+        request is ReadRequest read ? (TRequest)(ShardRequest)(read with { Decided = [.. read.Decided, decided] }) : request;
+
+    private Task PauseForLockAsync(int pauses, Deadline deadline)
+    {
+        TimeSpan pause = s_backoffMin * (1 << Math.Min(pauses - 1, 4));
+        return Task.Delay((pause < s_backoffMax ? pause : s_backoffMax) * (0.5 + _options.NextRandom()), _options.TimeProvider, deadline.Token);
     }
 
     /// <summary>Rounds of pauses over a full queue before the caller is told; it is told earlier than its deadline so that it can shed load.</summary>

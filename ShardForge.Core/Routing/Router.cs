@@ -21,6 +21,9 @@ internal sealed partial class Router(RouterOptions options)
 
     public IShardMapSource Maps => _options.Maps;
 
+    /// <summary>Who finds out about locks that are in the way. Set once, before the first request.</summary>
+    public ILockResolver? Locks { get; set; }
+
     /// <summary>The map to start with; waits for the cluster to be formed, within the deadline.</summary>
     public ValueTask<ShardMap> GetMapAsync(Deadline deadline) =>
         _options.Maps.Current is { } map ? new(map) : WaitForMapAsync(0, deadline);
@@ -76,6 +79,7 @@ internal sealed partial class Router(RouterOptions options)
         where TRequest : ShardRequest
     {
         Attempts attempts = new();
+        int lockPauses = 0;
         try
         {
             ShardMap map = await GetMapAsync(deadline).ConfigureAwait(false);
@@ -112,9 +116,19 @@ internal sealed partial class Router(RouterOptions options)
                     _breaker.Succeeded(target);
                     switch (response.Status)
                     {
-                        case ShardStatus.Ok:
+                        case ShardStatus.Ok or ShardStatus.Decided or ShardStatus.Missing or ShardStatus.Live or ShardStatus.Expired:
                             Remember(route.Shard, target);
                             return response;
+                        case ShardStatus.Conflict or ShardStatus.HistoryGone when request is ValidateRequest:
+                            return response;
+                        case ShardStatus.Locked:
+                            if (await MeetAsync(response, resolve: false, deadline).ConfigureAwait(false) is { } decided)
+                                request = ReadThrough(request, decided);
+                            else if (request is ValidateRequest validate && !Mvcc.LockRecord.IsOlder(validate.Age, validate.Transaction, response.Lock!))
+                                return response;
+                            else
+                                await PauseForLockAsync(++lockPauses, deadline).ConfigureAwait(false);
+                            continue;
                         case ShardStatus.NotLeader or ShardStatus.Overloaded or ShardStatus.TimedOut or ShardStatus.AheadOfOracle or ShardStatus.OutcomeUnknown
                             or ShardStatus.Faulted:
                             attempts.Refused(target, response, this, route);

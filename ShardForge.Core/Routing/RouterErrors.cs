@@ -20,6 +20,8 @@ internal static class RouterErrors
             $"Conflict in shard {route.Shard} on {target}: {response.Message ?? "a newer version was written"}; the first key written is {FirstKey(request)}. Nothing was written."),
         ShardStatus.HistoryGone => new TransactionConflictException(
             $"The transaction began before the history that shard {route.Shard} keeps: {response.Message} Nothing was written."),
+        ShardStatus.Locked => new TransactionConflictException(
+            $"Conflict in shard {route.Shard} on {target}: {response.Message} It is the older one, so this one does not wait for it. Nothing was written."),
         ShardStatus.TooOld => new OutcomeUnknownException(
             $"The request {request.Id} is older than the results that shard {route.Shard} keeps: {response.Message}"),
         _ => ForRead(response, route, target),

@@ -7,15 +7,14 @@ namespace ShardForge.Transactions;
 
 /// <summary>A transaction at its client: a snapshot, a buffer of writes, and, where it is serializable, what it has read.</summary>
 /// <remarks>
-/// Optimistic: nothing is held at the shards until the commit, which is one request to one shard (one Raft entry). Reads are at the start
-/// timestamp. Not thread-safe; <see cref="_state"/> moves only forward.
+/// Optimistic: nothing is held at the shards until the commit (<see cref="ShardCommit"/>). Reads are at the start timestamp. Not thread-safe; <see cref="_state"/> moves only forward.
 /// </remarks>
 internal sealed class ClientTransaction
 {
     private readonly TransactionContext _context;
     private readonly TransactionOptions _options;
     private readonly OperationId _id;
-    private readonly Timestamp _start;
+    private readonly Timestamp _start, _age;
     private readonly long _begun;
     private readonly SortedDictionary<byte[], byte[]?> _writes = new(ByteOrder.Instance);
     private readonly HashSet<byte[]> _readKeys = new(ByteOrder.Instance);
@@ -23,12 +22,18 @@ internal sealed class ClientTransaction
     private long _writeBytes;
     private State _state;
 
-    public ClientTransaction(TransactionContext context, TransactionOptions options, Timestamp start, long begun)
+    /// <param name="context">The node's.</param>
+    /// <param name="options">Checked.</param>
+    /// <param name="start">Its snapshot.</param>
+    /// <param name="age">The first timestamp of the call, over all of its runs (R20).</param>
+    /// <param name="begun">When the call began.</param>
+    public ClientTransaction(TransactionContext context, TransactionOptions options, Timestamp start, Timestamp age, long begun)
     {
         _context = context;
         _options = options;
         _id = context.NextId();
         _start = start;
+        _age = age;
         _begun = begun;
     }
 
@@ -39,6 +44,9 @@ internal sealed class ClientTransaction
     }
 
     public Timestamp Start => _start;
+
+    /// <summary>Completes when nothing of a failed commit is left; a re-run waits for it.</summary>
+    public Task Afterwards { get; private set; } = Task.CompletedTask;
 
     public async ValueTask<byte[]?> GetAsync(ReadOnlyMemory<byte> key, CancellationToken cancellationToken)
     {
@@ -168,25 +176,27 @@ internal sealed class ClientTransaction
                 readKeys.Add(key);
         }
 
-        WriteRequest request = new()
+        ShardCommit commit = new(_context, new CommitSpec
         {
-            Shard = default,
-            Epoch = default,
             Id = _id,
-            KnownTimestamp = _start,
-            Writes = writes,
+            Age = _age,
             Start = _start,
+            Known = _start,
+            Writes = writes,
             ReadKeys = readKeys,
             ReadRanges = _readRanges,
-        };
-        using Deadline deadline = StartDeadline(cancellationToken);
+        });
         try
         {
-            await _context.Router.WriteAsync(request, SingleShard.Find, deadline).ConfigureAwait(false);
+            await commit.RunAsync(_context.TimeLeft(_options, _begun), cancellationToken).ConfigureAwait(false);
         }
         catch (ShardUnavailableException error) when (_context.TimeLeft(_options, _begun) == TimeSpan.Zero)
         {
             throw TransactionContext.TimedOut(_options, error);
+        }
+        finally
+        {
+            Afterwards = commit.Afterwards;
         }
     }
 

@@ -3,33 +3,36 @@ using ShardForge.Routing;
 
 namespace ShardForge.Transactions;
 
-/// <summary>Finds the one shard of a write; what spans several is refused until commits over shards exist.</summary>
+/// <summary>Finds the one shard of a write; what spans several throws, and goes on as a commit over shards.</summary>
 internal static class SingleShard
 {
-    public static ShardRoute Find(WriteRequest request, ShardMap map)
+    public static ShardRoute Find(WriteRequest request, ShardMap map) => TryFind(request.Writes, request.ReadKeys, request.ReadRanges, map) ?? throw new SpansShardsException();
+
+    /// <summary>Null: it spans several.</summary>
+    public static ShardRoute? TryFind(IReadOnlyList<KeyWrite> writes, IReadOnlyList<ReadOnlyMemory<byte>> readKeys, IReadOnlyList<KeyRange> readRanges, ShardMap map)
     {
-        ShardRoute shard = map.Find(request.Writes[0].Key.Span);
-        foreach (KeyWrite write in request.Writes)
-            Check(shard, map.Find(write.Key.Span), write.Key.Span);
-        foreach (ReadOnlyMemory<byte> key in request.ReadKeys)
-            Check(shard, map.Find(key.Span), key.Span);
-        foreach (KeyRange range in request.ReadRanges)
+        ShardRoute shard = map.Find(writes[0].Key.Span);
+        for (int i = 1; i < writes.Count; i++)
         {
-            if (map.PartitionRule.SlotOf(range) is { } slot)
-                Check(shard, map.Find(slot), range.Start.Span);
-            else if (map.Shards.Count > 1)
-                throw Spans($"it scanned {range}, which may lie in any shard, and writes shard {shard.Shard}");
+            if (map.Find(writes[i].Key.Span) != shard)
+                return null;
+        }
+
+        for (int i = 0; i < readKeys.Count; i++)
+        {
+            if (map.Find(readKeys[i].Span) != shard)
+                return null;
+        }
+
+        for (int i = 0; i < readRanges.Count; i++)
+        {
+            if (map.PartitionRule.SlotOf(readRanges[i]) is { } slot ? map.Find(slot) != shard : map.Shards.Count > 1)
+                return null;
         }
 
         return shard;
     }
-
-    private static void Check(ShardRoute shard, ShardRoute other, ReadOnlySpan<byte> key)
-    {
-        if (shard.Shard != other.Shard)
-            throw Spans($"key {ByteOrder.Show(key)} is in shard {other.Shard}, another one in shard {shard.Shard}");
-    }
-
-    private static NotSupportedException Spans(string why) =>
-        new($"A batch or transaction that spans shards is not supported in this version: {why}. Nothing was written. Keys that share a partition key (ShardForgeConfig.PartitionRule) live in one shard.");
 }
+
+/// <summary>A write to one shard turned out to span several: the shard map was another one, or changed.</summary>
+internal sealed class SpansShardsException() : Exception("The write spans shards.");

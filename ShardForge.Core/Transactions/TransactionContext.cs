@@ -1,4 +1,5 @@
 using ShardForge.Common;
+using ShardForge.Replication;
 using ShardForge.Routing;
 
 namespace ShardForge.Transactions;
@@ -8,17 +9,44 @@ internal sealed class TransactionContext
 {
     public const int PageEntriesMax = 4_096;
 
+    // Each holds its keys in memory and a few locks at the shards.
+    private const int BackgroundMax = 4_096;
+
     public required Router Router { get; init; }
 
     public required Limits Limits { get; init; }
 
     public required TimeProvider TimeProvider { get; init; }
 
+    public required ITimestampSource Timestamps { get; init; }
+
+    /// <summary>Starts the deadline of work that goes on behind its caller; ends with the node.</summary>
+    public required Func<Deadline> StartBackground { get; init; }
+
+    /// <summary>Whether this node leads the shard of a key, as far as it knows.</summary>
+    public required Func<ReadOnlyMemory<byte>, bool> IsLocal { get; init; }
+
+    public TransactionRules Rules { get; init; } = TransactionRules.All;
+
+    public KnownOutcomes Known { get; } = new();
+
+    public OpenCommits Open { get; } = new();
+
+    public BackgroundWork Background { get; } = new();
+
+    public LockResolver Resolver => field ??= new LockResolver(this);
+
+    /// <summary>Decisions and resolutions that are behind their callers are fewer than their bound.</summary>
+    public bool HasRoomInBackground => Background.Count < BackgroundMax;
+
     /// <summary>Starts the deadline of one call: the given limit or the node's, whichever is shorter.</summary>
     public required Func<TimeSpan, CancellationToken, Deadline> StartCall { get; init; }
 
     /// <summary>A new id, random over the cluster's life.</summary>
     public required Func<OperationId> NextId { get; init; }
+
+    /// <summary>From the node's seeded source; 0 to 1.</summary>
+    public required Func<double> NextRandom { get; init; }
 
     /// <summary>Throws <see cref="ObjectDisposedException"/> where the node is gone.</summary>
     public required Action ThrowIfDisposed { get; init; }
