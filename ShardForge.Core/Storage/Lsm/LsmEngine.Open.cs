@@ -200,5 +200,5 @@ internal sealed partial class LsmEngine
         }
     }
 
-    private Memtable NewMemtable(ulong logNumber) => new(_shared.Chunks, logNumber, _memtableSeed += 0x9E3779B97F4A7C15);
+    private Memtable NewMemtable(ulong logNumber) => new(_shared.Chunks, logNumber);
 }

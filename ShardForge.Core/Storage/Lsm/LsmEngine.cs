@@ -47,7 +47,6 @@ internal sealed partial class LsmEngine : ITransactionalEngine, ILsmEngine
     // Guarded by the write latch; the sequence number is read by all.
     private Memtable _active = null!;
     private ulong _visibleSequence;
-    private ulong _memtableSeed = 0x9E3779B97F4A7C15;
 
     // Guarded by the gate.
     private readonly List<Memtable> _immutables = [];    // newest first

@@ -17,7 +17,7 @@ internal sealed class LsmShared : IDisposable
     {
         _writeBufferBytes = options.WriteBufferBytes;
         Cache = new BlockCache(options.BlockCacheBytes);
-        Chunks = new NativeChunkPool((int)Math.Min(64, options.WriteBufferBytes / NativeChunkPool.ChunkBytes));
+        Chunks = new NativeChunkPool((int)Math.Min(1024, options.WriteBufferBytes / NativeChunkPool.ChunkBytes));
         Workers = new BackgroundWorkers(options.BackgroundJobs);
         RateLimit = new RateLimit(options.CompactionBytesPerSecond);
     }

@@ -10,7 +10,7 @@ namespace ShardForge.Storage.Lsm.Memtables;
 /// </remarks>
 internal sealed unsafe class Arena(NativeChunkPool pool) : IDisposable
 {
-    private const int FirstChunkBytes = 16 * 1024;
+    private const int FirstChunkBytes = 16 * 1024, ChunkAlignment = 64;
     private readonly List<(nint Address, int Bytes)> _chunks = [];
     private byte* _at, _end;
     private int _nextChunkBytes = FirstChunkBytes;
@@ -40,6 +40,22 @@ internal sealed unsafe class Arena(NativeChunkPool pool) : IDisposable
         return AllocateSlow(rounded);
     }
 
+    /// <summary>Memory that starts on a multiple of <paramref name="alignment"/>, a power of two up to 64.</summary>
+    public byte* AllocateAligned(int bytes, int alignment)
+    {
+        Invariant.Check(alignment <= ChunkAlignment);
+        nint padding = -(nint)_at & (alignment - 1);
+        if (padding + bytes <= _end - _at)
+        {
+            byte* result = _at + padding;
+            _at = result + bytes;
+            return result;
+        }
+
+        // A chunk starts on one.
+        return AllocateSlow(bytes);
+    }
+
     public void Dispose()
     {
         Free();
@@ -51,13 +67,14 @@ internal sealed unsafe class Arena(NativeChunkPool pool) : IDisposable
         // A large entry gets its own memory, so that the rest of the present chunk is not lost.
         if (bytes > _nextChunkBytes / 4)
         {
-            byte* own = (byte*)NativeMemory.Alloc((nuint)bytes);
+            byte* own = (byte*)NativeMemory.AlignedAlloc((nuint)bytes, ChunkAlignment);
             _chunks.Add(((nint)own, bytes));
             Volatile.Write(ref _allocatedBytes, _allocatedBytes + bytes);
             return own;
         }
 
-        byte* chunk = _nextChunkBytes == NativeChunkPool.ChunkBytes ? pool.Rent() : (byte*)NativeMemory.Alloc((nuint)_nextChunkBytes);
+        bool isPooled = _nextChunkBytes == NativeChunkPool.ChunkBytes;
+        byte* chunk = isPooled ? pool.Rent() : (byte*)NativeMemory.AlignedAlloc((nuint)_nextChunkBytes, ChunkAlignment);
         _chunks.Add(((nint)chunk, _nextChunkBytes));
         Volatile.Write(ref _allocatedBytes, _allocatedBytes + _nextChunkBytes);
         _at = chunk + bytes;
@@ -73,11 +90,11 @@ internal sealed unsafe class Arena(NativeChunkPool pool) : IDisposable
         _freed = true;
         foreach ((nint address, int bytes) in _chunks)
         {
-            // An own chunk may happen to have the pooled size; it is as good as a pooled one.
-            if (bytes == NativeChunkPool.ChunkBytes)
+            // An entry of its own may happen to have the pooled size; it is aligned otherwise and goes the other way.
+            if (bytes == NativeChunkPool.ChunkBytes && NativeChunkPool.IsChunk(address))
                 pool.Return((byte*)address);
             else
-                NativeMemory.Free((void*)address);
+                NativeMemory.AlignedFree((void*)address);
         }
 
         _chunks.Clear();

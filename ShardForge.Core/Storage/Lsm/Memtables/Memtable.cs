@@ -2,7 +2,7 @@ namespace ShardForge.Storage.Lsm.Memtables;
 
 /// <summary>A memtable: the youngest entries, sorted, in native memory, with their range tombstones.</summary>
 /// <remarks>
-/// Parts: <see cref="NativeChunkPool"/> → <see cref="Arena"/> → <see cref="SkipList"/> → <see cref="MemtableCursor"/>; <see cref="MemtableTombstones"/>.
+/// Parts: <see cref="NativeChunkPool"/> → <see cref="Arena"/> → <see cref="SkipBlock"/> → <see cref="SkipList"/> → <see cref="MemtableCursor"/>; <see cref="MemtableTombstones"/>.
 /// Threads: one writer (the engine's write latch), readers without a lock. Counted: the native memory goes with the last
 /// reference, so a reader that holds one can never meet freed memory. Sequence numbers only grow, so one that is not yet visible is skipped by readers.
 /// </remarks>
@@ -17,11 +17,10 @@ internal sealed unsafe class Memtable
 
     /// <param name="pool">Where the memory comes from.</param>
     /// <param name="logNumber">The write-ahead log that holds the same writes; 0: none.</param>
-    /// <param name="seed">Of the list's heights.</param>
-    public Memtable(NativeChunkPool pool, ulong logNumber, ulong seed)
+    public Memtable(NativeChunkPool pool, ulong logNumber)
     {
         _arena = new Arena(pool);
-        _entries = new SkipList(_arena, seed);
+        _entries = new SkipList(_arena);
         LogNumber = logNumber;
     }
 
@@ -86,9 +85,9 @@ internal sealed unsafe class Memtable
             return false;
         }
 
-        foundKey = SkipList.Key(node);
-        foundTrailer = SkipList.Trailer(node);
-        value = SkipList.Value(node);
+        foundKey = SkipBlock.Key(node);
+        foundTrailer = SkipBlock.Trailer(node);
+        value = SkipBlock.Value(node);
         return true;
     }
 

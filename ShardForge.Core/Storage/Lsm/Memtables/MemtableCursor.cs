@@ -3,27 +3,27 @@ namespace ShardForge.Storage.Lsm.Memtables;
 /// <summary>Walks a memtable. Entries that are added meanwhile may or may not be met; their sequence numbers tell.</summary>
 internal sealed unsafe class MemtableCursor(SkipList entries) : EntryCursor
 {
-    private byte* _node;
+    private SkipPosition _position;
 
-    public override bool IsValid => _node != null;
+    public override bool IsValid => _position.Entry != null;
 
-    public override ReadOnlySpan<byte> Key => SkipList.Key(_node);
+    public override ReadOnlySpan<byte> Key => SkipBlock.Key(_position.Entry);
 
-    public override ulong Trailer => SkipList.Trailer(_node);
+    public override ulong Trailer => SkipBlock.Trailer(_position.Entry);
 
-    public override ReadOnlySpan<byte> Value => SkipList.Value(_node);
+    public override ReadOnlySpan<byte> Value => SkipBlock.Value(_position.Entry);
 
-    public override void SeekFirst() => _node = entries.First();
+    public override void SeekFirst() => entries.SeekFirst(ref _position);
 
-    public override void SeekLast() => _node = entries.Last();
+    public override void SeekLast() => entries.SeekLast(ref _position);
 
-    public override void Seek(ReadOnlySpan<byte> key, ulong trailer) => _node = entries.FindAtOrAfter(key, trailer);
+    public override void Seek(ReadOnlySpan<byte> key, ulong trailer) => entries.Seek(ref _position, key, trailer);
 
-    public override void SeekBefore(ReadOnlySpan<byte> key, ulong trailer) => _node = entries.FindLastBefore(key, trailer);
+    public override void SeekBefore(ReadOnlySpan<byte> key, ulong trailer) => entries.SeekBefore(ref _position, key, trailer);
 
-    public override void MoveNext() => _node = SkipList.Next(_node);
+    public override void MoveNext() => entries.MoveNext(ref _position);
 
-    public override void MovePrevious() => _node = entries.FindLastBefore(SkipList.Key(_node), SkipList.Trailer(_node));
+    public override void MovePrevious() => entries.MovePrevious(ref _position);
 
-    public override void Dispose() => _node = null;
+    public override void Dispose() => _position = default;
 }
