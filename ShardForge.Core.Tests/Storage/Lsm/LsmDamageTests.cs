@@ -2,6 +2,7 @@ using System.Buffers;
 using NUnit.Framework;
 using ShardForge.Common;
 using ShardForge.Storage;
+using ShardForge.Storage.Lsm.Wal;
 
 namespace ShardForge.Tests.Storage.Lsm;
 
@@ -23,7 +24,9 @@ internal sealed class LsmDamageTests
         int noticed = 0, tried = 0;
         foreach ((string name, byte[] bytes) in files)
         {
-            for (int at = name.Length % Step; at < bytes.Length; at += Step)
+            // Behind a log's records anything may lie: a file that is used again is not cleared.
+            long end = name.EndsWith(".log", StringComparison.Ordinal) ? Math.Min(bytes.Length, FindEnd(name, bytes).End + 64) : bytes.Length;
+            for (int at = name.Length % Step; at < end; at += Step)
             {
                 foreach (byte change in new byte[] { 0x01, 0x80 })
                 {
@@ -155,9 +158,8 @@ internal sealed class LsmDamageTests
             }
 
             // The promise behind the last flush comes when the log falls idle.
-            string log = fileSystem.ListFiles(Root).Single(path => path.EndsWith(".log", StringComparison.Ordinal));
             using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(20));
-            while (!EndsWithPromise(fileSystem, log))
+            while (!fileSystem.ListFiles(Root).Any(path => path.EndsWith(".log", StringComparison.Ordinal) && FindEnd(path, Read(fileSystem, path)).LastKind == LogRecordKind.Promise))
             {
                 deadline.Token.ThrowIfCancellationRequested();
                 await Task.Yield();
@@ -169,11 +171,21 @@ internal sealed class LsmDamageTests
         return (closed ? Take(fileSystem) : files, expected);
     }
 
-    private static bool EndsWithPromise(InMemoryFileSystem files, string path)
+    /// <summary>Where the records of a log end, and of what kind the last one is. What comes behind was never written.</summary>
+    private static (long End, LogRecordKind? LastKind) FindEnd(string path, byte[] bytes)
     {
-        using IFile file = files.Open(path, FileOpenMode.Read);
-        Span<byte> record = stackalloc byte[24];
-        return file.Read(record, file.Length - 24) == 24 && BitConverter.ToInt32(record) == 0 && record[8] == 2;
+        ulong number = ulong.Parse(Path.GetFileNameWithoutExtension(path), System.Globalization.CultureInfo.InvariantCulture);
+        if (!LogFormat.TryReadHeader(path, bytes, number))
+            return (0, null);
+        long end = LogFormat.HeaderBytes;
+        LogRecordKind? last = null;
+        while (LogFormat.TryReadRecord(bytes, number, end, out LogRecord record))
+        {
+            last = record.Kind;
+            end += LogFormat.RecordBytes(record.Payload.Length);
+        }
+
+        return (end, last);
     }
 
     private static InMemoryFileSystem Fill(Dictionary<string, byte[]> files)
@@ -193,13 +205,15 @@ internal sealed class LsmDamageTests
     {
         Dictionary<string, byte[]> files = new(StringComparer.Ordinal);
         foreach (string path in fileSystem.ListFiles(Root))
-        {
-            using IFile file = fileSystem.Open(path, FileOpenMode.Read);
-            byte[] bytes = new byte[file.Length];
-            file.Read(bytes, 0);
-            files.Add(Path.GetFileName(path), bytes);
-        }
-
+            files.Add(Path.GetFileName(path), Read(fileSystem, path));
         return files;
+    }
+
+    private static byte[] Read(InMemoryFileSystem fileSystem, string path)
+    {
+        using IFile file = fileSystem.Open(path, FileOpenMode.Read);
+        byte[] bytes = new byte[file.Length];
+        file.Read(bytes, 0);
+        return bytes;
     }
 }

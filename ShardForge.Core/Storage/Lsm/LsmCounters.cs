@@ -5,6 +5,7 @@ namespace ShardForge.Storage.Lsm;
 /// <summary>What an engine counts. Those of the read path are striped, so that readers share no cache line.</summary>
 internal sealed class LsmCounters
 {
+    private long _logBytesWritten;
     private long _writes, _userBytesWritten, _diskBytesWritten, _flushes, _compactions, _compactionBytesWritten, _stallTicks;
 
     public StripedCounter Reads { get; } = new();
@@ -17,7 +18,7 @@ internal sealed class LsmCounters
 
     public long UserBytesWritten => Volatile.Read(ref _userBytesWritten);
 
-    public long DiskBytesWritten => Volatile.Read(ref _diskBytesWritten);
+    public long DiskBytesWritten => Volatile.Read(ref _diskBytesWritten) + Volatile.Read(ref _logBytesWritten);
 
     public long Flushes => Volatile.Read(ref _flushes);
 
@@ -33,6 +34,9 @@ internal sealed class LsmCounters
         Volatile.Write(ref _writes, _writes + operations);
         Volatile.Write(ref _userBytesWritten, _userBytesWritten + bytes);
     }
+
+    /// <summary>Under the write latch.</summary>
+    public void AddLogBytes(int bytes) => Volatile.Write(ref _logBytesWritten, _logBytesWritten + bytes);
 
     public void AddDiskBytes(long bytes) => Interlocked.Add(ref _diskBytesWritten, bytes);
 

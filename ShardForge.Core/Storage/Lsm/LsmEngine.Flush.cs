@@ -85,8 +85,8 @@ internal sealed partial class LsmEngine
         _counters.AddFlush();
         foreach ((int level, _, TableSummary table) in edit.Added)
             _compactionCounters.AddMerge(level, 0, table.Bytes);
-        if (memtable.LogNumber != 0)
-            _files.DeleteLater(_files.LogPath(memtable.LogNumber));
+        if (edit.LogNumber is { } firstLog)
+            _log!.Release(firstLog);
         memtable.Release();
         _counters.AddDiskBytes(_versions.RollIfLong());
         OnProgress();

@@ -117,7 +117,7 @@ internal sealed partial class LsmEngine
             (byte[] start, byte[] end) = TableRange.Of(tables.Select(table => table.ToTable(_files, suffixBytes: 0)));
             _counters.AddDiskBytes(_versions.Apply(edit, version => InstallIngested(version, sequence, start, end)));
             if (left is not null)
-                _files.DeleteLater(_files.LogPath(left.LogNumber));
+                _log!.Release(edit.LogNumber!.Value);
         }
         catch (Exception error) when (!DiskErrors.IsDiskFull(error) || _versions.IsEditInDoubt)
         {
@@ -149,7 +149,7 @@ internal sealed partial class LsmEngine
         {
             Invariant.Require(_active.IsEmpty);
             ulong number = _versions.NewFileNumber();
-            _log.Roll(number);
+            _log.Roll(number, isBusy: false);
             edit.LogNumber = number;
             Memtable left = _active, next = NewMemtable(number);
             ReadState? old;

@@ -52,7 +52,8 @@ internal sealed partial class LsmEngine
         if (_context.WriteAheadLog)
         {
             logNumber = _versions.NewFileNumber();
-            _log = new WriteAheadLog(_fileSystem, directory, logNumber, _visibleSequence + 1, _context.Name, _writeLatch, _counters, Fail);
+            LogFilePool pool = new(_fileSystem, directory, _versions.NewFileNumber, _counters, _options.MemtableBytes);
+            _log = new WriteAheadLog(pool, logNumber, _versions.NewFileNumber, _visibleSequence + 1, _context.Name, _writeLatch, _counters, Fail);
         }
 
         _active = NewMemtable(logNumber);

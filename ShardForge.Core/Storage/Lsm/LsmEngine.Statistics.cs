@@ -35,7 +35,7 @@ internal sealed partial class LsmEngine
                 Writes = _counters.Writes,
                 UserBytesWritten = _counters.UserBytesWritten,
                 DiskBytesWritten = _counters.DiskBytesWritten,
-                DiskBytes = version.Bytes + _versions.ManifestEndOffset + (_log?.Current.EndOffset ?? 0),
+                DiskBytes = version.Bytes + _versions.ManifestEndOffset + (_log?.DiskBytes ?? 0),
                 LiveBytesEstimate = LiveBytes(version),
                 MemtableBytes = state.MemtableBytes,
                 KeyCountEstimate = Math.Max(0, entries - (2 * deletes)),

@@ -208,10 +208,10 @@ internal sealed partial class LsmEngine
     {
         if (_writersHeld || Volatile.Read(ref _levelZeroCount) >= _options.LevelZeroStopTables)
             return false;
-        return _active.UsedBytes < _shared.MemtableBytes(_options) || _active.IsEmpty || TryRotateLocked();
+        return _active.UsedBytes < _shared.MemtableBytes(_options) || _active.IsEmpty || TryRotateLocked(isFull: true);
     }
 
-    private bool TryRotateLocked()
+    private bool TryRotateLocked(bool isFull)
     {
         lock (_gate)
         {
@@ -225,7 +225,7 @@ internal sealed partial class LsmEngine
             logNumber = _versions.NewFileNumber();
             try
             {
-                _log.Roll(logNumber);
+                _log.Roll(logNumber, isFull);
             }
             catch (IOException error) when (DiskErrors.IsDiskFull(error))
             {
@@ -272,7 +272,7 @@ internal sealed partial class LsmEngine
         {
             ThrowIfDisposed();
             ThrowIfFailed();
-            if (!_active.IsEmpty && !TryRotateLocked())
+            if (!_active.IsEmpty && !TryRotateLocked(isFull: false))
                 return false;
             lock (_gate)
             {

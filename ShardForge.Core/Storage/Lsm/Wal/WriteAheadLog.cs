@@ -1,78 +1,136 @@
+using System.Diagnostics;
 using ShardForge.Common;
 
 namespace ShardForge.Storage.Lsm.Wal;
 
-/// <summary>The write-ahead log of an engine that is opened on its own: one file per memtable, one flush for all that waits (group commit).</summary>
+/// <summary>The write-ahead log of an engine that is opened on its own: files that are appended to through maps, one flush for all that waits (group commit).</summary>
 /// <remarks>
-/// Parts: <see cref="LogFormat"/>, <see cref="LogFile"/> → (disk) → <see cref="LogRecovery"/>. A place in the log is a count of bytes over all its files. Files
-/// are flushed in their order, so what is durable is a prefix.
-/// <para>Threads: <see cref="Append"/>, <see cref="Roll"/> under the engine's write latch; the flushes on a thread of its own, which takes the write latch only to append a
-/// promise; latch order: write latch, then this one. Whoever waits gets the task of the flush that will cover it; it continues on the pool.</para>
+/// Parts: <see cref="LogFormat"/>, <see cref="LogFile"/>, <see cref="LogFilePool"/> → (disk) → <see cref="LogRecovery"/>. A memtable begins with a file of its own and goes on in further ones; files
+/// become longer while the engine writes much. A place in the log is a count of bytes over all its files. Files are flushed in their order, so what is durable is a prefix.
+/// <para>Threads: <see cref="Append"/>, <see cref="Roll"/> under the engine's write latch; an append is a copy and makes no system call, but where a file ends. The log thread flushes, prepares the
+/// next file before this one is full, and lets go of old ones; it takes the write latch only to append a promise. Latch order: write latch, then this one, then the pool's. Whoever waits gets the
+/// task of the flush that will cover it; it continues on the pool.</para>
 /// </remarks>
 internal sealed class WriteAheadLog : IDisposable
 {
-    private readonly IFileSystem _files;
-    private readonly string _directory, _name;
+    /// <summary>A flush waits at most this share of the last one's time for those that the last one served: one flush for all is cheaper than two.</summary>
+    private const int GatherShare = 3;
+
+    private static readonly long s_gatherTicksMax = Stopwatch.Frequency / 5000;    // 200 µs
+
+    private readonly string _name;
     private readonly object _writeLatch;
     private readonly LsmCounters _counters;
     private readonly Action<Exception> _failed;
+    private readonly Func<ulong> _newNumber;
+    private readonly LogFilePool _pool;
     private readonly object _gate = new();
-    private readonly List<LogFile> _unsynced = [];
-    private LogFile _current;
-    private long _appended, _durable;
-    private ulong _nextSequence;    // guarded by the write latch
-    private TaskCompletionSource? _nextFlush;
-    private Thread? _thread;
-    private Exception? _failure;
-    private bool _closing, _closed;
 
-    /// <param name="files">Where the log is.</param>
-    /// <param name="directory">The engine's.</param>
+    // Guarded by the latch.
+    private readonly List<LogFile> _live = [];        // in their order; the last one is appended to
+    private readonly List<LogFile> _unsynced = [];    // of those
+    private readonly List<LogFile> _sealed = [];      // to be unmapped
+    private readonly List<LogFile> _obsolete = [];    // their writes are in tables; the log thread may still have them in its hands
+    private TaskCompletionSource? _nextFlush;
+    private int _waiting;                             // for the next flush
+    private Thread? _thread;
+    private bool _wantsFile, _closing, _closed;
+
+    // Guarded by the write latch.
+    private LogFile _current;
+    private ulong _nextSequence;
+    private long _wantsFileAt;
+
+    private long _appended, _durable;
+    private Exception? _failure;
+
+    /// <param name="pool">Where its files come from. Taken over: disposed with the log.</param>
     /// <param name="number">Of the first file.</param>
+    /// <param name="newNumber">Gives numbers for further ones.</param>
     /// <param name="nextSequence">Of the first batch.</param>
     /// <param name="name">Of the thread.</param>
     /// <param name="writeLatch">The engine's.</param>
     /// <param name="counters">The engine's.</param>
     /// <param name="failed">Told when a flush failed; the engine then takes no more writes.</param>
-    public WriteAheadLog(IFileSystem files, string directory, ulong number, ulong nextSequence, string name, object writeLatch, LsmCounters counters, Action<Exception> failed)
+    public WriteAheadLog(LogFilePool pool, ulong number, Func<ulong> newNumber, ulong nextSequence, string name, object writeLatch, LsmCounters counters, Action<Exception> failed)
     {
-        _files = files;
-        _directory = directory;
+        _pool = pool;
+        _newNumber = newNumber;
         _nextSequence = nextSequence;
         _name = name;
         _writeLatch = writeLatch;
         _counters = counters;
         _failed = failed;
-        _current = new LogFile(files, directory, number);
-        _unsynced.Add(_current);
+        _current = null!;
+        Begin(number, payloadBytes: 0);
     }
 
     public LogFile Current => _current;
 
-    /// <summary>Writes a batch to the operating system.</summary>
+    /// <summary>Length of all its files.</summary>
+    public long DiskBytes
+    {
+        get
+        {
+            long bytes = _pool.DiskBytes;
+            lock (_gate)
+            {
+                foreach (LogFile file in _live)
+                    bytes += file.Capacity;
+            }
+
+            return bytes;
+        }
+    }
+
+    /// <summary>Whether all that was appended is durable.</summary>
+    public bool IsDurable => _failure is null && _durable == Volatile.Read(ref _appended);
+
+    /// <summary>Copies a batch into the operating system's memory: from then on it survives the end of the process.</summary>
     /// <returns>The place behind it.</returns>
     public long Append(ulong sequence, int operationCount, ReadOnlySpan<byte> batch)
     {
         Invariant.Check(sequence == _nextSequence);
+        if (!_current.HasRoomFor(batch.Length))
+            Begin(_newNumber(), batch.Length);
         int bytes = _current.Append(LogRecordKind.Batch, sequence, batch);
         _nextSequence = sequence + (ulong)operationCount;
-        _counters.AddDiskBytes(bytes);
+        _counters.AddLogBytes(bytes);
         long appended = _appended + bytes;
         Volatile.Write(ref _appended, appended);
+        if (_current.EndOffset >= _wantsFileAt)
+            WantFile();
         return appended;
     }
 
     /// <summary>Sequence numbers up to this one are in tables and in no log. Under the engine's write latch, with nothing in the present file yet.</summary>
     public void SkipSequence(ulong sequence) => _nextSequence = sequence + 1;
 
-    /// <summary>Goes on in a new file.</summary>
-    public void Roll(ulong number)
+    /// <summary>Goes on in a new file, the first of a memtable.</summary>
+    /// <param name="number">The file's.</param>
+    /// <param name="isBusy">False: the memtable before was not full, so files need not be long, and none be kept.</param>
+    public void Roll(ulong number, bool isBusy)
     {
-        LogFile next = new(_files, _directory, number);
+        if (isBusy)
+            _pool.SetBusy();
+        else
+            _pool.Shrink();
+        Begin(number, payloadBytes: 0);
+    }
+
+    /// <summary>What files below a number hold is durable elsewhere: they are used again.</summary>
+    public void Release(ulong belowNumber)
+    {
         lock (_gate)
         {
-            _current = next;
-            _unsynced.Add(next);
+            while (_live.Count > 1 && _live[0].Number < belowNumber)
+            {
+                _obsolete.Add(_live[0]);
+                _unsynced.Remove(_live[0]);
+                _live.RemoveAt(0);
+            }
+
+            WakeLocked();
         }
     }
 
@@ -87,24 +145,11 @@ internal sealed class WriteAheadLog : IDisposable
             if ((place ?? Volatile.Read(ref _appended)) <= _durable)
                 return Task.CompletedTask;
             Invariant.Require(!_closed);
-            if (_nextFlush is null)
-            {
-                _nextFlush = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-
-                // While it is closed the flush that comes last serves them all.
-                if (_closing)
-                    return _nextFlush.Task;
-                if (_thread is null)
-                {
-                    _thread = new Thread(Run) { IsBackground = true, Name = $"shardforge-wal {_name}" };
-                    _thread.Start();
-                }
-                else
-                {
-                    Monitor.Pulse(_gate);
-                }
-            }
-
+            _waiting++;
+            if (_nextFlush is not null)
+                return _nextFlush.Task;
+            _nextFlush = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            WakeLocked();
             return _nextFlush.Task;
         }
     }
@@ -144,39 +189,117 @@ internal sealed class WriteAheadLog : IDisposable
             last?.SetResult();
         else
             last?.SetException(FlushFailed(_failure));
-        foreach (LogFile file in _unsynced)
+        TrimLast();
+        foreach (LogFile file in _live)
             file.Dispose();
+        _pool.Close(_obsolete);
     }
 
-    /// <summary>Whether all that was appended is durable.</summary>
-    public bool IsDurable => _failure is null && _durable == Volatile.Read(ref _appended);
+    private void TrimLast()
+    {
+        if (_failure is not null)
+            return;
+        try
+        {
+            _current.Trim();
+        }
+        catch (IOException)
+        {
+            // It only stays longer than it need be.
+            return;
+        }
+    }
 
     private static OutcomeUnknownException FlushFailed(Exception cause) =>
         new("The flush of the write-ahead log failed: what was written since the flush before may or may not survive. The engine takes no more writes.", cause);
 
+    private void Begin(ulong number, int payloadBytes)
+    {
+        LogFile next = _pool.Take(number, LogFile.CapacityFor(payloadBytes));
+        _wantsFileAt = next.Capacity / 2;
+        lock (_gate)
+        {
+            if (_current is not null)
+                _sealed.Add(_current);
+            _current = next;
+            _live.Add(next);
+            _unsynced.Add(next);
+            if (_sealed.Count > 0)
+                WakeLocked();
+        }
+    }
+
+    /// <summary>The present file is half full: the next one shall be there when it is needed.</summary>
+    private void WantFile()
+    {
+        _wantsFileAt = long.MaxValue;
+        lock (_gate)
+        {
+            _wantsFile = true;
+            WakeLocked();
+        }
+    }
+
+    private void WakeLocked()
+    {
+        // What comes while it is closed is served by the dispose.
+        if (_closing)
+            return;
+        if (_thread is null)
+        {
+            _thread = new Thread(Run) { IsBackground = true, Name = $"shardforge-wal {_name}" };
+            _thread.Start();
+        }
+        else
+        {
+            Monitor.Pulse(_gate);
+        }
+    }
+
     private void Run()
     {
+        int servedBefore = 0;
+        long flushTicks = 0;
         while (true)
         {
-            TaskCompletionSource flush;
+            bool wantsFlush;
             lock (_gate)
             {
-                while (_nextFlush is null)
+                while (_nextFlush is null && !_wantsFile && _sealed.Count == 0 && _obsolete.Count == 0)
                 {
                     if (_closing)
                         return;
                     Monitor.Wait(_gate);
                 }
 
-                // From here on a new waiter needs the next flush: its write may come after this one's look at the end.
-                flush = _nextFlush;
-                _nextFlush = null;
+                if (_closing && _nextFlush is null)
+                    return;
+                wantsFlush = _nextFlush is not null;
             }
 
+            if (!wantsFlush)
+            {
+                Tidy();
+                continue;
+            }
+
+            Gather(servedBefore, Math.Min(flushTicks / GatherShare, s_gatherTicksMax));
+            TaskCompletionSource flush;
+            lock (_gate)
+            {
+                // From here on a new waiter needs the next flush: its write may come after this one's look at the end.
+                flush = _nextFlush!;
+                _nextFlush = null;
+                servedBefore = _waiting;
+                _waiting = 0;
+            }
+
+            long from = Stopwatch.GetTimestamp();
             try
             {
                 SyncAll();
                 flush.SetResult();
+                flushTicks = Stopwatch.GetTimestamp() - from;
                 PromiseIfIdle();
             }
             catch (Exception error)
@@ -185,6 +308,16 @@ internal sealed class WriteAheadLog : IDisposable
                 return;
             }
         }
+    }
+
+    /// <summary>Lets those that the last flush served come back for this one.</summary>
+    private void Gather(int expected, long ticksMax)
+    {
+        if (expected <= 1)
+            return;
+        long from = Stopwatch.GetTimestamp();
+        while (Volatile.Read(ref _waiting) < expected && Stopwatch.GetTimestamp() - from < ticksMax && !Volatile.Read(ref _closing))
+            Thread.Yield();
     }
 
     private void SyncAll()
@@ -206,12 +339,32 @@ internal sealed class WriteAheadLog : IDisposable
             foreach (LogFile file in files)
             {
                 // A file may have been left while it was flushed: what came in between needs another one.
-                if (file == _current || file.DurableOffset != file.EndOffset)
-                    continue;
-                _unsynced.Remove(file);
-                file.Dispose();
+                if (file != _current && file.DurableOffset == file.EndOffset)
+                    _unsynced.Remove(file);
             }
         }
+    }
+
+    /// <summary>Unmaps full files, takes back obsolete ones, prepares the next one. What fails here fails again for the writer that needs it, and there it has an answer.</summary>
+    private void Tidy()
+    {
+        LogFile[] full, obsolete;
+        bool wantsFile;
+        lock (_gate)
+        {
+            full = _sealed.ToArray();
+            obsolete = _obsolete.ToArray();
+            _sealed.Clear();
+            _obsolete.Clear();
+            wantsFile = _wantsFile;
+            _wantsFile = false;
+        }
+
+        foreach (LogFile file in full)
+            file.Unmap();
+        _pool.Return(obsolete);
+        if (wantsFile)
+            _pool.Prepare();
     }
 
     /// <summary>With nobody waiting for the next flush, the last one's records get a witness.</summary>
@@ -221,18 +374,12 @@ internal sealed class WriteAheadLog : IDisposable
         {
             lock (_gate)
             {
-                if (_nextFlush is not null || _current.EndOffset != _current.DurableOffset)
+                if (_nextFlush is not null || _current.EndOffset != _current.DurableOffset || _closing)
                     return;
             }
 
-            try
-            {
-                _counters.AddDiskBytes(_current.Append(LogRecordKind.Promise, _nextSequence, []));
-            }
-            catch (IOException) when (_failure is null)
-            {
-                // Only the witness is missing; the next record overwrites what is there and promises the same.
-            }
+            if (_current.HasRoomForPromise)
+                _counters.AddLogBytes(_current.Append(LogRecordKind.Promise, _nextSequence, []));
         }
     }
 
