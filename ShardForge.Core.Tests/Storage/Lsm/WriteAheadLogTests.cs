@@ -146,7 +146,7 @@ internal sealed class WriteAheadLogTests
 
         public WriteAheadLog Open()
         {
-            LogFilePool pool = new(Files, Root, NewNumber, new LsmCounters(), memtableBytes: 4096);
+            LogFilePool pool = new(Files, Root, NewNumber, memtableBytes: 4096);
             return new WriteAheadLog(pool, NewNumber(), NewNumber, nextSequence: 1, "test", _latch, new LsmCounters(), error => Failure = error);
         }
 

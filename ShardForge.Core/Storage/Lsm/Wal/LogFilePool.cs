@@ -8,7 +8,7 @@ namespace ShardForge.Storage.Lsm.Wal;
 /// whose writes are in tables, or one of its own with nothing but zeros: a recovery finds nothing in either.
 /// <para>Threads: <see cref="Take"/> under the engine's write latch; <see cref="Prepare"/> and <see cref="Return"/> on the log thread.</para>
 /// </remarks>
-internal sealed class LogFilePool(IFileSystem files, string directory, Func<ulong> newNumber, LsmCounters counters, long memtableBytes)
+internal sealed class LogFilePool(IFileSystem files, string directory, Func<ulong> newNumber, long memtableBytes)
 {
     private const long BytesMaxMax = 4 * 1024 * 1024, FirstBytes = 128 * 1024, PageBytes = 4096;
     private const int KeptMax = 16;
@@ -46,12 +46,7 @@ internal sealed class LogFilePool(IFileSystem files, string directory, Func<ulon
             newBytes = file is null ? NextBytesLocked(bytes) : 0;
         }
 
-        if (file is null)
-        {
-            file = new LogFile(files, directory, number, newBytes);
-            counters.AddDiskBytes(newBytes);
-        }
-
+        file ??= new LogFile(files, directory, number, newBytes);
         try
         {
             file.Begin(number);
@@ -81,12 +76,7 @@ internal sealed class LogFilePool(IFileSystem files, string directory, Func<ulon
 
         try
         {
-            if (file is null)
-            {
-                file = new LogFile(files, directory, newNumber(), newBytes);
-                counters.AddDiskBytes(newBytes);
-            }
-
+            file ??= new LogFile(files, directory, newNumber(), newBytes);
             file.Prepare();
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)
