@@ -4,6 +4,7 @@ using ShardForge.Consensus;
 using ShardForge.Consensus.NodeLog;
 using ShardForge.Metadata;
 using ShardForge.Replication;
+using ShardForge.Transactions;
 
 namespace ShardForge;
 
@@ -29,6 +30,7 @@ internal sealed partial class NodeRuntime
             _raft.FailAll(rejection);
         ThrowIfRejected();
         _releasing = ReleaseLogsAsync();
+        _upkeep = new TransactionUpkeep(Transactions, () => _shards.Values, record.Settings.HistoryWindow, _loggers.CreateLogger("ShardForge.Transactions")).RunAsync(_stopping.Token);
         _broughtUp.TrySetResult();
     }
 

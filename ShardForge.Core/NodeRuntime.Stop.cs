@@ -7,7 +7,7 @@ namespace ShardForge;
 /// <content>The end: in reverse order of the start, each step bounded.</content>
 internal sealed partial class NodeRuntime
 {
-    private static readonly TimeSpan s_handOverLimit = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan s_handOverLimit = TimeSpan.FromSeconds(2), s_drainLimit = TimeSpan.FromSeconds(1);
 
     /// <summary>Stops the node: leadership is handed over, then everything ends in reverse order. Every caller waits for the one stop.</summary>
     public Task StopAsync() => StopOnce(handsOver: true);
@@ -39,10 +39,17 @@ internal sealed partial class NodeRuntime
     private async Task EndAsync(bool handsOver, bool isKilled)
     {
         if (handsOver)
+        {
+            // What was acknowledged is decided; this only spares others the finding out.
+            using CancellationTokenSource limit = new(s_drainLimit);
+            await Transactions.Background.DrainAsync(limit.Token).ConfigureAwait(false);
             await HandOverAsync().ConfigureAwait(false);
+        }
+
         await _stopping.CancelAsync().ConfigureAwait(false);
         await _bringingUp.ConfigureAwait(false);
         await _releasing.ConfigureAwait(false);
+        await _upkeep.ConfigureAwait(false);
 
         await EndStepAsync("metadata", async () =>
         {

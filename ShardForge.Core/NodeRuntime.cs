@@ -42,7 +42,7 @@ internal sealed partial class NodeRuntime : ILocalReplicas, IShardMapSource
     private RaftNode _raft = null!;
     private MetadataService _metadata = null!;
     private StorageResources _resources = null!;
-    private Task _bringingUp = Task.CompletedTask, _releasing = Task.CompletedTask;
+    private Task _bringingUp = Task.CompletedTask, _releasing = Task.CompletedTask, _upkeep = Task.CompletedTask;
     private ShardMap? _map;
     private Task? _stop;
 

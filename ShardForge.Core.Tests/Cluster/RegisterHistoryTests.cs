@@ -1,3 +1,5 @@
+using ShardForge.Testing;
+
 namespace ShardForge.Tests.Cluster;
 
 /// <summary>The check itself: what is wrong is found, what is right passes.</summary>

@@ -90,6 +90,9 @@ internal static class MvccKey
     /// <summary>The locks on every user key in a range.</summary>
     public static KeyRange LockRange(KeyRange userKeys) => Range(KeySpace.Lock, userKeys);
 
+    /// <summary>All marks, decisions and results.</summary>
+    public static KeyRange OperationRange() => KeyRange.Between(new[] { (byte)KeySpace.Operation }, new[] { (byte)(KeySpace.Operation + 1) });
+
     /// <summary>Everything in a space under the user keys that start with <paramref name="userPrefix"/> (R24): the escaped prefix without a terminator, up to its byte successor.</summary>
     public static KeyRange PrefixRange(KeySpace space, ReadOnlySpan<byte> userPrefix)
     {

@@ -2,7 +2,7 @@ using System.Collections.Concurrent;
 using System.Globalization;
 using System.Text;
 
-namespace ShardForge.Tests.Cluster;
+namespace ShardForge.Testing;
 
 /// <summary>What clients did to single keys and what they were told, to be checked for linearizability (Herlihy and Wing 1990).</summary>
 /// <remarks>
@@ -10,27 +10,44 @@ namespace ShardForge.Tests.Cluster;
 /// configurations remembered as by Lowe (2017): a configuration is the set of operations put in order so far and the value they left.
 /// An operation of unknown outcome may take effect at any time after its start, or never.
 /// </remarks>
-internal sealed class RegisterHistory
+public sealed class RegisterHistory
 {
     private readonly ConcurrentQueue<Operation> _operations = new();
     private long _clock;
 
-    public enum Kind
+    private enum Kind
     {
         Get,
         Put,
         CompareAndSet,
     }
 
+    /// <summary>Operations recorded so far.</summary>
     public int Count => _operations.Count;
 
+    /// <summary>A moment on the history's clock: take it before an operation begins.</summary>
     public long Now() => Interlocked.Increment(ref _clock);
 
+    /// <summary>A read that was answered.</summary>
+    /// <param name="key">The key.</param>
+    /// <param name="seen">What it held; null: it was absent.</param>
+    /// <param name="start">From <see cref="Now"/>, before the call.</param>
     public void Get(string key, string? seen, long start) => Add(new(key, Kind.Get, null, seen, start, Now(), IsKnown: true, Succeeded: true));
 
+    /// <summary>A write; a null value deletes.</summary>
+    /// <param name="key">The key.</param>
+    /// <param name="value">What was written.</param>
+    /// <param name="start">From <see cref="Now"/>, before the call.</param>
+    /// <param name="isKnown">False: its outcome is not known, so it may take effect at any time after its start, or never.</param>
     public void Put(string key, string? value, long start, bool isKnown) =>
         Add(new(key, Kind.Put, null, value, start, isKnown ? Now() : long.MaxValue, isKnown, Succeeded: true));
 
+    /// <summary>A compare-and-set.</summary>
+    /// <param name="key">The key.</param>
+    /// <param name="expected">What it expected; null: absent.</param>
+    /// <param name="value">What it was to write; null: a delete.</param>
+    /// <param name="start">From <see cref="Now"/>, before the call.</param>
+    /// <param name="succeeded">Whether it wrote; null: that is not known.</param>
     public void CompareAndSet(string key, string? expected, string? value, long start, bool? succeeded) =>
         Add(new(key, Kind.CompareAndSet, expected, value, start, succeeded is null ? long.MaxValue : Now(), succeeded is not null, succeeded ?? true));
 
@@ -45,6 +62,14 @@ internal sealed class RegisterHistory
         }
 
         return null;
+    }
+
+    /// <summary>Throws where a key's history is not linearizable.</summary>
+    /// <exception cref="HistoryException">It names the key and its operations.</exception>
+    public void AssertLinearizable()
+    {
+        if (FindViolation() is { } violation)
+            throw new HistoryException($"Not linearizable: {violation}");
     }
 
     private static bool IsLinearizable(Operation[] operations)
