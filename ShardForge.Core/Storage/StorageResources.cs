@@ -73,8 +73,8 @@ public sealed record StorageResourceOptions
     /// <summary>Memtables of all engines together, in bytes. Default 256 MiB.</summary>
     public long WriteBufferBytes { get; init; } = 256L * 1024 * 1024;
 
-    /// <summary>Flushes and compactions that run at once. Default 2.</summary>
-    public int BackgroundJobs { get; init; } = 2;
+    /// <summary>Threads for flushes and compactions; of several, one is kept for flushes. Default: half of the processors, but 2 to 8.</summary>
+    public int BackgroundJobs { get; init; } = Math.Clamp(Environment.ProcessorCount / 2, 2, 8);
 
     /// <summary>Bytes a second that compactions may write; 0: no limit.</summary>
     public long CompactionBytesPerSecond { get; init; }

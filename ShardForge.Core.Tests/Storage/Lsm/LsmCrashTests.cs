@@ -12,20 +12,20 @@ internal sealed class LsmCrashTests
     private static bool IsLong => Environment.GetEnvironmentVariable("SHARDFORGE_LONG") == "1";
 
     [Test]
-    public async Task After_a_power_cut_a_prefix_is_there_with_all_that_was_flushed([Values] bool log)
+    public async Task After_a_power_cut_a_prefix_is_there_with_all_that_was_flushed([Values] bool log, [Values] LsmCompactionStyle style)
     {
         using StorageResources resources = new(new StorageResourceOptions { BackgroundJobs = 1, BlockCacheBytes = 1 << 20 });
-        long operations = await CountAsync(resources, log);
-        for (long at = 1; at <= operations; at += IsLong ? 1 : 3)
+        long operations = await CountAsync(resources, log, style);
+        for (long at = IsLong ? 1 : 1 + (int)style; at <= operations; at += IsLong ? 1 : 5)
         {
             for (int seed = 0; seed < (IsLong ? 4 : 1); seed++)
             {
                 FaultyFileSystem files = new();
                 files.FailAt(at, FileFault.PowerOff);
-                LsmScript script = new(files, resources, log);
+                LsmScript script = new(files, resources, log, style);
                 await script.RunAsync();
                 files.PowerOn(seed + (int)at);
-                await CheckAsync(script, $"log={log} at={at} seed={seed + at}");
+                await CheckAsync(script, $"log={log} style={style} at={at} seed={seed + at}");
             }
         }
     }
@@ -34,7 +34,7 @@ internal sealed class LsmCrashTests
     public async Task After_a_failed_operation_and_a_power_cut_a_prefix_is_there([Values] bool log, [Values(FileFault.Error, FileFault.DiskFull)] FileFault fault)
     {
         using StorageResources resources = new(new StorageResourceOptions { BackgroundJobs = 1, BlockCacheBytes = 1 << 20 });
-        long operations = await CountAsync(resources, log);
+        long operations = await CountAsync(resources, log, LsmCompactionStyle.Leveled);
         for (long at = 1; at <= operations; at += IsLong ? 1 : 5)
         {
             FaultyFileSystem files = new();
@@ -103,10 +103,10 @@ internal sealed class LsmCrashTests
         return false;
     }
 
-    private static async Task<long> CountAsync(StorageResources resources, bool log)
+    private static async Task<long> CountAsync(StorageResources resources, bool log, LsmCompactionStyle style)
     {
         FaultyFileSystem files = new();
-        LsmScript script = new(files, resources, log);
+        LsmScript script = new(files, resources, log, style);
         await script.RunAsync();
         long operations = files.OperationCount;
         await CheckAsync(script, "without a fault");

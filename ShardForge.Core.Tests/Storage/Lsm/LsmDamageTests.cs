@@ -154,6 +154,7 @@ internal sealed class LsmDamageTests
 
                     // A checkpoint flushes the memtable; FlushAsync would flush the log only.
                     await engine.CheckpointAsync("/copy");
+                    await IngestAsync((ILsmEngine)engine, fileSystem, expected);
                 }
             }
 
@@ -169,6 +170,23 @@ internal sealed class LsmDamageTests
         }
 
         return (closed ? Take(fileSystem) : files, expected);
+    }
+
+    private static async Task IngestAsync(ILsmEngine engine, InMemoryFileSystem fileSystem, SortedDictionary<string, string> expected)
+    {
+        fileSystem.CreateDirectory("/out");
+        using (LsmTableWriter writer = new("/out/table.sst", s_options, fileSystem))
+        {
+            for (byte number = 0; number < 8; number++)
+            {
+                writer.Put([(byte)'z', number], [number, number]);
+                expected[Convert.ToHexString([(byte)'z', number])] = Convert.ToHexString([number, number]);
+            }
+
+            writer.Finish();
+        }
+
+        await engine.IngestAsync(["/out/table.sst"]);
     }
 
     /// <summary>Where the records of a log end, and of what kind the last one is. What comes behind was never written.</summary>

@@ -6,9 +6,10 @@ namespace ShardForge.Tests.Storage.Lsm;
 
 /// <summary>A short run over a tiny engine, with what its state may be after it was cut off anywhere.</summary>
 /// <remarks>After each write the expected state is kept. What a reopened engine holds must be one of them, not before the last one that was flushed.</remarks>
-internal sealed class LsmScript(IFileSystem files, StorageResources resources, bool log)
+internal sealed class LsmScript(IFileSystem files, StorageResources resources, bool log, LsmCompactionStyle style = LsmCompactionStyle.Leveled)
 {
     public const string Directory = "/db/engine";
+    private readonly IStorageEngineFactory _factory = StorageEngines.Lsm(TinyLsm.Options with { CompactionStyle = style });
     private readonly List<SortedDictionary<int, int>> _states = [[]];
     private int _flushed;
     private int _value;
@@ -25,7 +26,7 @@ internal sealed class LsmScript(IFileSystem files, StorageResources resources, b
         {
             for (int round = 0; round < 2; round++)
             {
-                await using IStorageEngine engine = await TinyLsm.Factory.OpenAsync(Context);
+                await using IStorageEngine engine = await _factory.OpenAsync(Context);
                 await WriteAllAsync(engine, round);
 
                 // Without a log the dispose would forget the rest, and the next round would start from another state.
@@ -42,7 +43,7 @@ internal sealed class LsmScript(IFileSystem files, StorageResources resources, b
     /// <summary>Opens what is left and compares; returns how far it came.</summary>
     public async Task CheckAsync(string where)
     {
-        await using IStorageEngine engine = await TinyLsm.Factory.OpenAsync(Context);
+        await using IStorageEngine engine = await _factory.OpenAsync(Context);
         SortedDictionary<int, int> found = Read(engine);
         for (int at = _states.Count - 1; at >= _flushed; at--)
         {
@@ -115,6 +116,36 @@ internal sealed class LsmScript(IFileSystem files, StorageResources resources, b
                 await FlushAsync(engine.FlushAsync());
             if (step == 9)
                 await FlushAsync(engine.CompactAsync());
+            if (step == 10)
+                await IngestAsync((ILsmEngine)engine, round);
+        }
+    }
+
+    private async Task IngestAsync(ILsmEngine engine, int round)
+    {
+        SortedDictionary<int, int> next = new(_states[^1]);
+        string path = $"/db/round{round}.sst";
+        using (LsmTableWriter writer = new(path, TinyLsm.Options, files))
+        {
+            for (int key = 4; key < 9; key++)
+            {
+                next[key] = ++_value;
+                writer.Put(Key(key), Key(_value));
+            }
+
+            writer.Finish();
+        }
+
+        _states.Add(next);
+        try
+        {
+            await engine.IngestAsync([path]);
+            _flushed = _states.Count - 1;
+        }
+        catch (OverloadedException)
+        {
+            _states.RemoveAt(_states.Count - 1);
+            RefusedCount++;
         }
     }
 

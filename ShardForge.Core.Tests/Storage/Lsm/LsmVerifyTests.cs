@@ -115,19 +115,49 @@ internal sealed class LsmVerifyTests
             return files;
         }
 
-        // As a killed process leaves it.
-        InMemoryFileSystem copy = new();
-        copy.CreateDirectory(Root);
-        foreach (string path in files.ListFiles(Root).Where(path => !path.EndsWith("LOCK", StringComparison.Ordinal)))
+        // As a killed process leaves it, between two changes of the background.
+        using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(30));
+        InMemoryFileSystem? copy;
+        while ((copy = TryCopy(files)) is null)
         {
-            using IFile from = files.Open(path, FileOpenMode.Read);
-            using IFile to = copy.Open(path, FileOpenMode.CreateNew);
-            byte[] bytes = new byte[from.Length];
-            from.Read(bytes, 0);
-            to.Write(bytes, 0);
+            deadline.Token.ThrowIfCancellationRequested();
+            await Task.Yield();
         }
 
         await engine.DisposeAsync();
         return copy;
+    }
+
+    /// <summary>Null: a file came, went or grew meanwhile.</summary>
+    private static InMemoryFileSystem? TryCopy(InMemoryFileSystem files)
+    {
+        InMemoryFileSystem copy = new();
+        copy.CreateDirectory(Root);
+        string[] paths = Paths();
+        try
+        {
+            foreach (string path in paths)
+            {
+                using IFile from = files.Open(path, FileOpenMode.Read);
+                using IFile to = copy.Open(path, FileOpenMode.CreateNew);
+                byte[] bytes = new byte[from.Length];
+                from.Read(bytes, 0);
+                to.Write(bytes, 0);
+            }
+
+            return Paths().SequenceEqual(paths) && paths.All(path => Length(files, path) == Length(copy, path)) ? copy : null;
+        }
+        catch (FileNotFoundException)
+        {
+            return null;
+        }
+
+        string[] Paths() => [.. files.ListFiles(Root).Where(path => !path.EndsWith("LOCK", StringComparison.Ordinal)).Order()];
+    }
+
+    private static long Length(IFileSystem files, string path)
+    {
+        using IFile file = files.Open(path, FileOpenMode.Read);
+        return file.Length;
     }
 }

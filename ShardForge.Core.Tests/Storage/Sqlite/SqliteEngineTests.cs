@@ -20,6 +20,20 @@ internal sealed class SqliteEngineTests
 
     private string DatabasePath => Path.Combine(Folder, "data.db");
 
+    [TestCase(10)]
+    [TestCase(2000)]
+    public async Task Statistics_count_bytes_to_files_and_estimate_keys(int count)
+    {
+        await using IStorageEngine engine = await StorageEngines.Sqlite().OpenAsync(Folder);
+        StorageBatch batch = new();
+        for (int number = 0; number < count; number++)
+            batch.Put(BitConverter.GetBytes(number), new byte[100]);
+        await engine.WriteAsync(batch);
+        StorageStatistics statistics = engine.GetStatistics();
+        Assert.That(statistics.DiskBytesWritten, Is.GreaterThan(count * 100));
+        Assert.That(statistics.KeyCountEstimate, count < 64 ? Is.EqualTo(count) : Is.InRange(count / 2, 3 * count));
+    }
+
     [Test]
     public async Task A_damaged_byte_gives_the_right_answer_or_an_error_never_a_wrong_one([Values(1, 2)] int seed)
     {

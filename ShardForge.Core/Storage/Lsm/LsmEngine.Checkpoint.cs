@@ -21,48 +21,33 @@ internal sealed partial class LsmEngine
     private async Task WriteCheckpointAsync(string directory, CancellationToken cancellationToken)
     {
         await FlushMemtableAsync(cancellationToken).ConfigureAwait(false);
-        TaskCompletionSource written = NewSignal();
+        LsmVersion version;
         lock (_gate)
         {
             ThrowIfDisposed();
             ThrowIfFailed();
-            LsmVersion version = _versions.Current;
+            version = _versions.Current;
             Invariant.Require(version.TryAddReference());
-            if (!StartJobLocked(() => RunCheckpoint(directory, version, written, cancellationToken), urgent: true))
-            {
-                version.Release();
-                throw new ObjectDisposedException(nameof(IStorageEngine));
-            }
         }
 
-        // Not cancelled here: the job notices, and removes what it wrote before this task ends.
-        await written.Task.ConfigureAwait(false);
-    }
-
-    private void RunCheckpoint(string directory, LsmVersion version, TaskCompletionSource written, CancellationToken cancellationToken)
-    {
         try
         {
-            StorageFiles.FillCheckpoint(_fileSystem, directory, () => WriteCheckpoint(directory, version, cancellationToken));
-            written.TrySetResult();
+            // On a thread of its own: where there are no hard links it copies everything, and no flush may wait for that. Not cancelled here: the thread notices, and
+            // removes what it wrote before the task ends.
+            await _threads.RunAsync($"{_context.Name} checkpoint", () => StorageFiles.FillCheckpoint(_fileSystem, directory, () => WriteCheckpoint(directory, version, cancellationToken))).ConfigureAwait(false);
         }
-        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
-            written.TrySetCanceled(cancellationToken);
+            throw new ObjectDisposedException(nameof(IStorageEngine));
         }
-        catch (OperationCanceledException)
-        {
-            written.TrySetException(new ObjectDisposedException(nameof(IStorageEngine)));
-        }
-        catch (Exception error)
+        catch (IOException error) when (DiskErrors.IsDiskFull(error))
         {
             // Of the copy only: the engine itself is as it was.
-            written.TrySetException(DiskErrors.IsDiskFull(error) ? Refused(error) : error);
+            throw Refused(error);
         }
         finally
         {
             version.Release();
-            EndJob();
         }
     }
 

@@ -36,15 +36,17 @@ internal sealed partial class LsmEngine
         ThrowIfFailed();
         List<ExternalTable> tables = [];
         bool done = false;
+        using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(_stop.Token, cancellationToken);
         try
         {
-            await _threads.RunAsync($"{_context.Name} ingest", () => LinkTables(paths, tables, cancellationToken)).ConfigureAwait(false);
+            await _threads.RunAsync($"{_context.Name} ingest", () => LinkTables(paths, tables, stop.Token)).ConfigureAwait(false);
             await HoldWritersAsync(cancellationToken).ConfigureAwait(false);
             try
             {
                 await FlushMemtableAsync(cancellationToken).ConfigureAwait(false);
                 await _threads.RunAsync($"{_context.Name} ingest", () => InstallTables(tables)).ConfigureAwait(false);
                 done = true;
+                OnProgress();
             }
             finally
             {
@@ -52,6 +54,10 @@ internal sealed partial class LsmEngine
                     _writersHeld = false;
                 SignalRoom();
             }
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            throw new ObjectDisposedException(nameof(IStorageEngine));
         }
         catch (IOException error) when (DiskErrors.IsDiskFull(error) && !_versions.IsEditInDoubt)
         {
@@ -136,7 +142,6 @@ internal sealed partial class LsmEngine
 
         foreach (ExternalTable table in tables)
             _compactionCounters.AddIngested(table.Summary.Bytes);
-        OnProgress();
     }
 
     /// <summary>The log goes on in a new file: the one so far has no writes left, and could say that the ingestion's number is the next batch's.</summary>

@@ -36,7 +36,7 @@ internal sealed partial class LsmEngine
                 UserBytesWritten = _counters.UserBytesWritten,
                 DiskBytesWritten = _counters.DiskBytesWritten,
                 DiskBytes = version.Bytes + _versions.ManifestEndOffset + (_log?.DiskBytes ?? 0),
-                LiveBytesEstimate = LiveBytes(version),
+                LiveBytesEstimate = SortedRun.EstimateLiveBytes(version),
                 MemtableBytes = state.MemtableBytes,
                 KeyCountEstimate = Math.Max(0, entries - (2 * deletes)),
                 RangeDeletes = rangeDeletes,
@@ -79,17 +79,5 @@ internal sealed partial class LsmEngine
             BytesRead = _compactionCounters.BytesRead(level),
             BytesWritten = _compactionCounters.BytesWritten(level),
         };
-    }
-
-    /// <summary>The deepest level that has anything is about what would be left if all were merged; nothing is known of what the others add.</summary>
-    private static long LiveBytes(LsmVersion version)
-    {
-        for (int level = version.Levels.Length - 1; level > 0; level--)
-        {
-            if (version.Levels[level].Length > 0)
-                return version.LevelBytes(level);
-        }
-
-        return version.Bytes;
     }
 }

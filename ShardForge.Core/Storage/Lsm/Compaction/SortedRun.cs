@@ -23,6 +23,24 @@ internal sealed record SortedRun(int Level, TableFile[] Tables)
 
     public static int CountLevelZero(LsmVersion version) => OfLevelZero(version).Count;
 
+    /// <summary>About how many bytes a compaction of everything would leave: from the oldest run up, tables that overlap none of those counted before.</summary>
+    /// <remarks>What the others have is taken for newer values of the same keys. After RocksDB's estimate of live data.</remarks>
+    public static long EstimateLiveBytes(LsmVersion version)
+    {
+        long bytes = 0;
+        List<TableFile> counted = [];    // in key order
+        List<SortedRun> runs = Of(version);
+        for (int index = runs.Count - 1; index >= 0; index--)
+        {
+            TableFile[] alone = Array.FindAll(runs[index].Tables, table => !OverlapsAny(counted, [table]));
+            counted.AddRange(alone);
+            counted.Sort(ByStart.Instance);
+            bytes += TableRange.Bytes(alone);
+        }
+
+        return bytes;
+    }
+
     private static List<SortedRun> OfLevelZero(LsmVersion version)
     {
         TableFile[] tables = version.Levels[0];
