@@ -58,6 +58,34 @@ internal sealed class LsmEngineTests
     }
 
     [Test]
+    public async Task Reads_between_thousands_of_range_deletes_see_each_of_them()
+    {
+        await using IStorageEngine engine = await StorageEngines.Lsm().OpenAsync(new StorageEngineContext { Directory = "/db", FileSystem = new InMemoryFileSystem(), WriteAheadLog = false });
+        StorageBatch batch = new();
+        for (int number = 0; number < 3000; number++)
+            batch.Put(Key(number), new byte[1]);
+        await engine.WriteAsync(batch, StorageDurability.Buffered);
+        ArrayBufferWriter<byte> value = new();
+        for (int number = 0; number < 3000; number++)
+        {
+            batch.Clear();
+            batch.DeleteRange(Key(number), [.. Key(number), 0]);
+            if (number % 100 == 0)
+                batch.Put(Key(number), new byte[2]);
+            await engine.WriteAsync(batch, StorageDurability.Buffered);
+            Assert.That(engine.TryGet(Key(number), value), Is.EqualTo(number % 100 == 0));
+            Assert.That(engine.TryGet(Key(2999), value), Is.EqualTo(number < 2999));
+        }
+
+        await engine.CompactAsync();
+        using IStorageIterator iterator = engine.Scan(KeyRange.All);
+        int count = 0;
+        for (; iterator.MoveNext(); count++)
+            Assert.That(iterator.Value.Length, Is.EqualTo(2));
+        Assert.That(count, Is.EqualTo(30));
+    }
+
+    [Test]
     public async Task Obsolete_files_go_and_an_empty_range_leaves_no_tables()
     {
         InMemoryFileSystem files = new();

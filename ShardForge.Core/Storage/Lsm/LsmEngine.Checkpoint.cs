@@ -36,9 +36,9 @@ internal sealed partial class LsmEngine
             // removes what it wrote before the task ends.
             await _threads.RunAsync($"{_context.Name} checkpoint", () => StorageFiles.FillCheckpoint(_fileSystem, directory, () => WriteCheckpoint(directory, version, cancellationToken))).ConfigureAwait(false);
         }
-        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        catch (OperationCanceledException error) when (!cancellationToken.IsCancellationRequested)
         {
-            throw new ObjectDisposedException(nameof(IStorageEngine));
+            throw new ObjectDisposedException($"{_context.Name} was disposed during the checkpoint; nothing is left of it.", error);
         }
         catch (IOException error) when (DiskErrors.IsDiskFull(error))
         {

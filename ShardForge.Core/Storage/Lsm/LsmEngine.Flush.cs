@@ -119,7 +119,7 @@ internal sealed partial class LsmEngine
     {
         MergeTask task = new() { Snapshots = _snapshots.ToArray(), TableBytes = long.MaxValue, VersionSuffixBytes = SuffixBytes };
         using MemtableCursor cursor = memtable.NewCursor();
-        WriteTables(task, cursor, memtable.Tombstones, edit, level: 0, _counters.AddDiskBytesOf, _stop.Token);
+        WriteTables(task, cursor, memtable.GetWholeTombstones(), edit, level: 0, _counters.AddDiskBytesOf, _stop.Token);
         Invariant.Require(edit.Added.Count > 0);
     }
 

@@ -55,9 +55,9 @@ internal sealed partial class LsmEngine
                 SignalRoom();
             }
         }
-        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        catch (OperationCanceledException error) when (!cancellationToken.IsCancellationRequested)
         {
-            throw new ObjectDisposedException(nameof(IStorageEngine));
+            throw new ObjectDisposedException($"{_context.Name} was disposed during the ingestion; nothing is left of it.", error);
         }
         catch (IOException error) when (DiskErrors.IsDiskFull(error) && !_versions.IsEditInDoubt)
         {

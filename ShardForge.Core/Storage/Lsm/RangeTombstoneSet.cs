@@ -1,29 +1,44 @@
 namespace ShardForge.Storage.Lsm;
 
 /// <summary>Range tombstones cut into disjoint fragments, each with its sequence numbers, newest first. Immutable.</summary>
-/// <remarks>Lookup is a binary search over the fragments. Building sweeps over the bounds: n log n, times the tombstones that overlap.</remarks>
+/// <remarks>
+/// Lookup is a binary search over the fragments. Building sweeps over the bounds: n log n, times the tombstones that overlap. A set that grows all the time is a chain: a new
+/// piece in front of older ones (<see cref="Memtables.MemtableTombstones"/>); its fragments cannot be walked.
+/// </remarks>
 internal sealed class RangeTombstoneSet
 {
     private readonly byte[][] _starts, _ends;
     private readonly ulong[][] _sequences;
+    private readonly RangeTombstoneSet? _older;
 
-    private RangeTombstoneSet(byte[][] starts, byte[][] ends, ulong[][] sequences)
+    private RangeTombstoneSet(byte[][] starts, byte[][] ends, ulong[][] sequences, RangeTombstoneSet? older)
     {
         _starts = starts;
         _ends = ends;
         _sequences = sequences;
+        _older = older;
     }
 
-    public static RangeTombstoneSet Empty { get; } = new([], [], []);
+    public static RangeTombstoneSet Empty { get; } = new([], [], [], null);
 
-    public bool IsEmpty => _starts.Length == 0;
+    public bool IsEmpty => _starts.Length == 0 && _older is null;
 
-    public int Count => _starts.Length;
+    /// <summary>How many fragments it has.</summary>
+    public int Count
+    {
+        get
+        {
+            Invariant.Check(_older is null);
+            return _starts.Length;
+        }
+    }
 
-    public static RangeTombstoneSet Build(IReadOnlyCollection<RangeTombstone> tombstones)
+    /// <param name="tombstones">In any order.</param>
+    /// <param name="older">Pieces that the new one goes in front of; null: none.</param>
+    public static RangeTombstoneSet Build(IReadOnlyCollection<RangeTombstone> tombstones, RangeTombstoneSet? older = null)
     {
         if (tombstones.Count == 0)
-            return Empty;
+            return older ?? Empty;
         List<byte[]> bounds = new(2 * tombstones.Count);
         List<RangeTombstone> byStart = new(tombstones.Count);
         foreach (RangeTombstone tombstone in tombstones)
@@ -61,11 +76,21 @@ internal sealed class RangeTombstoneSet
             sequences.Add(covering);
         }
 
-        return new(starts.ToArray(), ends.ToArray(), sequences.ToArray());
+        return new(starts.ToArray(), ends.ToArray(), sequences.ToArray(), older);
     }
 
     /// <summary>Sequence number of the newest tombstone over a key that a reader at <paramref name="sequence"/> sees; 0: none.</summary>
     public ulong NewestOver(ReadOnlySpan<byte> key, ulong sequence)
+    {
+        ulong newest = NewestHere(key, sequence);
+        for (RangeTombstoneSet? piece = _older; piece is not null; piece = piece._older)
+            newest = Math.Max(newest, piece.NewestHere(key, sequence));
+        return newest;
+    }
+
+    public (byte[] Start, byte[] End, ulong[] Sequences) Fragment(int index) => (_starts[index], _ends[index], _sequences[index]);
+
+    private ulong NewestHere(ReadOnlySpan<byte> key, ulong sequence)
     {
         if (_starts.Length == 0)
             return 0;
@@ -80,8 +105,6 @@ internal sealed class RangeTombstoneSet
 
         return 0;
     }
-
-    public (byte[] Start, byte[] End, ulong[] Sequences) Fragment(int index) => (_starts[index], _ends[index], _sequences[index]);
 
     /// <summary>The fragment that starts last at or before a key; -1: none.</summary>
     private int FindFragment(ReadOnlySpan<byte> key)

@@ -11,7 +11,9 @@ internal sealed class LsmVersion
     private RangeTombstoneSet? _tombstones;
     private int _references = 1;
 
-    public LsmVersion(TableFile[][] levels)
+    /// <param name="levels">By level.</param>
+    /// <param name="previous">The version that this one follows: if both have the same range tombstones, they share the set; null: none.</param>
+    public LsmVersion(TableFile[][] levels, LsmVersion? previous = null)
     {
         Levels = levels;
         foreach (TableFile[] level in levels)
@@ -24,6 +26,9 @@ internal sealed class LsmVersion
                 HasTombstones |= table.HasTombstones;
             }
         }
+
+        if (HasTombstones && previous is { HasTombstones: true } && Volatile.Read(ref previous._tombstones) is { } set && TombstoneTables(this).SetEquals(TombstoneTables(previous)))
+            _tombstones = set;
     }
 
     public TableFile[][] Levels { get; }
@@ -70,6 +75,21 @@ internal sealed class LsmVersion
             foreach (TableFile table in level)
                 table.Release();
         }
+    }
+
+    private static HashSet<ulong> TombstoneTables(LsmVersion version)
+    {
+        HashSet<ulong> numbers = [];
+        foreach (TableFile[] level in version.Levels)
+        {
+            foreach (TableFile table in level)
+            {
+                if (table.HasTombstones)
+                    numbers.Add(table.Number);
+            }
+        }
+
+        return numbers;
     }
 
     private RangeTombstoneSet LoadTombstones()

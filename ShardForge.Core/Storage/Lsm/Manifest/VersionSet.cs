@@ -106,7 +106,7 @@ internal sealed class VersionSet : IDisposable
         {
             // Read before the write: a later number is in the next edit, or its file is not named by any.
             edit.NextFileNumber = Volatile.Read(ref _nextFileNumber);
-            LsmVersion next = new(ApplyTo(_current.Levels, edit));
+            LsmVersion next = new(ApplyTo(_current.Levels, edit), _current);
             long bytes;
             try
             {

@@ -44,6 +44,9 @@ internal sealed unsafe class Memtable
 
     public RangeTombstoneSet Tombstones => _tombstones.Get();
 
+    /// <summary>The same as one piece, for walking its fragments.</summary>
+    public RangeTombstoneSet GetWholeTombstones() => _tombstones.GetWhole();
+
     /// <summary>Applies the operations of an encoded batch; the first gets <paramref name="sequence"/>, the next the one above.</summary>
     /// <returns>How many there were.</returns>
     public int Apply(ReadOnlySpan<byte> encoded, ulong sequence)

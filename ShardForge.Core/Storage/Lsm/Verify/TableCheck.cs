@@ -19,7 +19,8 @@ internal sealed unsafe class TableCheck(IFileSystem files, string path, ulong nu
 
     private readonly BlockCursor _cursor = new();
     private ulong _sequenceBase;
-    private byte[] _lastKey = [];
+    private byte[] _lastKey = new byte[64];
+    private int _lastKeyBytes;
     private ulong _lastTrailer;
     private bool _hasLast;
 
@@ -115,7 +116,7 @@ internal sealed unsafe class TableCheck(IFileSystem files, string path, ulong nu
         _cursor.Open(view);
         for (_cursor.SeekFirst(); _cursor.IsValid; _cursor.MoveNext())
         {
-            if (_hasLast && EntryTrailer.Compare(_lastKey, _lastTrailer, _cursor.Key, _cursor.Trailer) >= 0)
+            if (_hasLast && EntryTrailer.Compare(_lastKey.AsSpan(0, _lastKeyBytes), _lastTrailer, _cursor.Key, _cursor.Trailer) >= 0)
             {
                 Report(offset, "an entry is not behind the one before it.");
                 return;
@@ -127,7 +128,10 @@ internal sealed unsafe class TableCheck(IFileSystem files, string path, ulong nu
                 return;
             }
 
-            _lastKey = _cursor.Key.ToArray();
+            if (_lastKey.Length < _cursor.Key.Length)
+                _lastKey = new byte[2 * _cursor.Key.Length];
+            _cursor.Key.CopyTo(_lastKey);
+            _lastKeyBytes = _cursor.Key.Length;
             _lastTrailer = _cursor.Trailer;
             _hasLast = true;
             Entries++;
