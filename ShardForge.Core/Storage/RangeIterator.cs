@@ -24,7 +24,7 @@ internal abstract class RangeIterator : IStorageIterator
         PastEnd,
     }
 
-    public ReadOnlySpan<byte> Key
+    public virtual ReadOnlySpan<byte> Key
     {
         get
         {
@@ -33,7 +33,7 @@ internal abstract class RangeIterator : IStorageIterator
         }
     }
 
-    public ReadOnlySpan<byte> Value
+    public virtual ReadOnlySpan<byte> Value
     {
         get
         {
@@ -50,7 +50,10 @@ internal abstract class RangeIterator : IStorageIterator
 
     protected bool IsDisposed { get; private set; }
 
-    public bool MoveNext()
+    /// <summary>Whether there is an entry to look at or to move from; false when it is disposed.</summary>
+    protected bool IsOnEntry => _place == Place.OnEntry;
+
+    public virtual bool MoveNext()
     {
         Place from = BeginMove();
         return from switch
@@ -136,6 +139,9 @@ internal abstract class RangeIterator : IStorageIterator
         return from;
     }
 
+    /// <summary>For an heir that moves by itself: past an end until <see cref="Settle"/>.</summary>
+    protected void LeaveEntry() => _place = Place.PastEnd;
+
     private bool First() => !_range.IsEmpty && SettleForward(ToFirstAtOrAfter(_range.Start.Span));
 
     private bool Last() => !_range.IsEmpty && SettleBackward(_range.HasEnd ? ToLastBefore(_range.End.Span) : ToLast());
@@ -144,7 +150,8 @@ internal abstract class RangeIterator : IStorageIterator
 
     private bool SettleBackward(bool found) => Settle(found && CurrentKey.SequenceCompareTo(_range.Start.Span) >= 0);
 
-    private bool Settle(bool onEntry)
+    /// <summary>Ends a move.</summary>
+    protected bool Settle(bool onEntry)
     {
         _place = onEntry ? Place.OnEntry : Place.PastEnd;
         return onEntry;

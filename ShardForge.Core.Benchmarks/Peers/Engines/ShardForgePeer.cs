@@ -27,8 +27,6 @@ internal sealed class ShardForgePeer(string directory) : PeerEngine
         while (DateTime.UtcNow < limit)
         {
             StorageStatistics statistics = _engine.GetStatistics();
-            if (Environment.GetEnvironmentVariable("SHARDFORGE_LEVELS") is not null)
-                Console.Error.WriteLine(string.Join(' ', statistics.Levels.Select(level => $"L{level.Level}:{level.Files}/{level.Bytes >> 20}M")));
             if (before == statistics.DiskBytesWritten)
                 return;
             before = statistics.DiskBytesWritten;

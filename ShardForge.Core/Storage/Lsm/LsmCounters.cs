@@ -2,17 +2,20 @@ using System.Runtime.InteropServices;
 
 namespace ShardForge.Storage.Lsm;
 
-/// <summary>What an engine counts. Those of the read path are striped, so that readers share no cache line.</summary>
+/// <summary>What an engine counts. On the read path each thread has a line of its own, and those that came late share the last one.</summary>
 internal sealed class LsmCounters
 {
+    private const int OwnLines = 32;
     private long _logBytesWritten;
     private long _writes, _userBytesWritten, _diskBytesWritten, _flushes, _compactions, _compactionBytesWritten, _stallTicks;
 
-    public StripedCounter Reads { get; } = new();
+    private readonly ReadLine[] _reads = new ReadLine[OwnLines + 1];
 
-    public StripedCounter BlockCacheHits { get; } = new();
+    public long Reads => Sum(static (in line) => line.Reads);
 
-    public StripedCounter BlockCacheMisses { get; } = new();
+    public long BlockCacheHits => Sum(static (in line) => line.Hits);
+
+    public long BlockCacheMisses => Sum(static (in line) => line.Misses);
 
     public long Writes => Volatile.Read(ref _writes);
 
@@ -51,30 +54,43 @@ internal sealed class LsmCounters
     }
 
     public void AddStall(TimeSpan time) => Interlocked.Add(ref _stallTicks, time.Ticks);
-}
 
-/// <summary>A counter with a cache line per processor.</summary>
-internal sealed class StripedCounter
-{
-    private readonly Line[] _lines = new Line[(int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)Math.Min(64, Environment.ProcessorCount))];
+    public void CountRead() => Count(ref Line(out bool isOwn).Reads, isOwn);
 
-    public long Value
+    public void CountHit() => Count(ref Line(out bool isOwn).Hits, isOwn);
+
+    public void CountMiss() => Count(ref Line(out bool isOwn).Misses, isOwn);
+
+    private static void Count(ref long counter, bool isOwn)
     {
-        get
-        {
-            long sum = 0;
-            for (int index = 0; index < _lines.Length; index++)
-                sum += Volatile.Read(ref _lines[index].Count);
-            return sum;
-        }
+        // Only this thread writes its line.
+        if (isOwn)
+            Volatile.Write(ref counter, counter + 1);
+        else
+            Interlocked.Increment(ref counter);
     }
 
-    public void Increment() => Interlocked.Increment(ref _lines[Thread.GetCurrentProcessorId() & (_lines.Length - 1)].Count);
-
-    [StructLayout(LayoutKind.Explicit, Size = 128)]
-    private struct Line
+    private ref ReadLine Line(out bool isOwn)
     {
-        [FieldOffset(64)]
-        public long Count;
+        int thread = ReadEpoch.ThreadNumber;
+        isOwn = thread < OwnLines;
+        return ref _reads[isOwn ? thread : OwnLines];
+    }
+
+    private long Sum(Counter counter)
+    {
+        long sum = 0;
+        foreach (ref readonly ReadLine line in _reads.AsSpan())
+            sum += counter(line);
+        return sum;
+    }
+
+    private delegate long Counter(in ReadLine line);
+
+    /// <summary>What one thread counted.</summary>
+    [StructLayout(LayoutKind.Sequential, Size = 64)]
+    private struct ReadLine
+    {
+        public long Reads, Hits, Misses;
     }
 }

@@ -114,7 +114,7 @@ internal sealed partial class LsmEngine
     private void InstallTables(List<ExternalTable> tables)
     {
         // Writers are held, so this is where the sequence stands until the end.
-        ulong sequence = Volatile.Read(ref _visibleSequence) + 1;
+        ulong sequence = Volatile.Read(ref VisibleSequence) + 1;
         VersionEdit edit = new() { LastSequence = sequence };
         Memtable? left = StartLogOfIngestion(edit);
         List<CompactionPick> places = PlaceTables(tables, sequence, edit);
@@ -223,7 +223,7 @@ internal sealed partial class LsmEngine
             }
 
             // Last: from here on readers see all of it.
-            Volatile.Write(ref _visibleSequence, sequence);
+            Volatile.Write(ref VisibleSequence, sequence);
         }
 
         old?.Release();

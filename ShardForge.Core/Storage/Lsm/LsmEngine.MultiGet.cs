@@ -20,23 +20,17 @@ internal sealed partial class LsmEngine
         Array.Sort(sorted, static (left, right) => left.Key.Span.SequenceCompareTo(right.Key.Span));
         byte[]?[] values = new byte[]?[sorted.Length];
         ArrayBufferWriter<byte> value = new();
-        ReadState state = AcquireState();
-        try
+        using ReadEpoch epoch = ReadEpoch.Enter();
+        ReadState state = PresentState();
+        ulong sequence = SequenceOf(snapshot);
+        foreach ((ReadOnlyMemory<byte> key, int place) in sorted)
         {
-            ulong sequence = SequenceOf(snapshot);
-            foreach ((ReadOnlyMemory<byte> key, int place) in sorted)
-            {
-                if (cancellationToken.IsCancellationRequested)
-                    return ValueTask.FromCanceled<byte[]?[]>(cancellationToken);
-                _counters.Reads.Increment();
-                value.ResetWrittenCount();
-                if (state.TryGet(key.Span, sequence, value))
-                    values[place] = value.WrittenSpan.ToArray();
-            }
-        }
-        finally
-        {
-            state.Release();
+            if (cancellationToken.IsCancellationRequested)
+                return ValueTask.FromCanceled<byte[]?[]>(cancellationToken);
+            _counters.CountRead();
+            value.ResetWrittenCount();
+            if (state.TryGet(key.Span, sequence, value))
+                values[place] = value.WrittenSpan.ToArray();
         }
 
         return new(values);

@@ -47,13 +47,13 @@ internal sealed partial class LsmEngine
 
         cancellationToken.ThrowIfCancellationRequested();
         RemoveUnnamed(found);
-        _visibleSequence = _flushedSequence = _versions.LastSequence;
+        VisibleSequence = _flushedSequence = _versions.LastSequence;
         ulong logNumber = 0;
         if (_context.WriteAheadLog)
         {
             logNumber = _versions.NewFileNumber();
             LogFilePool pool = new(_fileSystem, directory, _versions.NewFileNumber, _options.MemtableBytes);
-            _log = new WriteAheadLog(pool, logNumber, _versions.NewFileNumber, _visibleSequence + 1, _context.Name, _writeLatch, _counters, Fail);
+            _log = new WriteAheadLog(pool, logNumber, _versions.NewFileNumber, VisibleSequence + 1, _context.Name, _writeLatch, _counters, Fail);
         }
 
         _active = NewMemtable(logNumber);

@@ -3,49 +3,41 @@ using ShardForge.Storage.Lsm.Reads;
 
 namespace ShardForge.Storage.Lsm;
 
-/// <summary>Reads: a reference on the read state, then the sequence number, then the search.</summary>
+/// <summary>Reads: an epoch (or a reference on the read state, for what lasts longer), then the state, then the sequence number, then the search.</summary>
 internal sealed partial class LsmEngine
 {
-    private readonly Action _throwIfDisposed;
+    /// <summary>Cursors of iterators that were disposed, for the next ones; one a place, and threads are spread over the places.</summary>
+    private readonly ScanCursors?[] _unusedCursors = new ScanCursors?[8];
+
+    /// <summary>Whether it was disposed; iterators ask before each step.</summary>
+    internal bool IsDisposed => Volatile.Read(ref _disposed) != 0;
 
     public bool TryGet(ReadOnlySpan<byte> key, IBufferWriter<byte> value, IStorageSnapshot? snapshot = null)
     {
         ArgumentNullException.ThrowIfNull(value);
         StorageArguments.CheckKey(key);
-        ReadState state = AcquireState();
-        try
-        {
-            _counters.Reads.Increment();
-            return state.TryGet(key, SequenceOf(snapshot), value);
-        }
-        finally
-        {
-            state.Release();
-        }
+        using ReadEpoch epoch = ReadEpoch.Enter();
+        ReadState state = PresentState();
+        _counters.CountRead();
+        return state.TryGet(key, SequenceOf(snapshot), value);
     }
 
     public bool TryGetVersion(ReadOnlySpan<byte> key, int suffixBytes, Span<byte> suffix, IBufferWriter<byte> value, IStorageSnapshot? snapshot = null)
     {
         ArgumentNullException.ThrowIfNull(value);
         StorageArguments.CheckVersion(key, suffixBytes, suffix);
-        ReadState state = AcquireState();
-        try
+        using ReadEpoch epoch = ReadEpoch.Enter();
+        ReadState state = PresentState();
+        _counters.CountRead();
+        ulong sequence = SequenceOf(snapshot);
+        if (suffixBytes > 0 && suffixBytes == SuffixBytes && key.Length > suffixBytes)
         {
-            _counters.Reads.Increment();
-            ulong sequence = SequenceOf(snapshot);
-            if (suffixBytes > 0 && suffixBytes == SuffixBytes && key.Length > suffixBytes)
-            {
-                VersionRead read = state.TryGetVersion(key, sequence, suffix, value);
-                if (read != VersionRead.NeedsMerge)
-                    return read == VersionRead.Found;
-            }
+            VersionRead read = state.TryGetVersion(key, sequence, suffix, value);
+            if (read != VersionRead.NeedsMerge)
+                return read == VersionRead.Found;
+        }
 
-            return TryGetVersionByMerge(state, key, suffixBytes, sequence, suffix, value);
-        }
-        finally
-        {
-            state.Release();
-        }
+        return TryGetVersionByMerge(key, suffixBytes, snapshot, suffix, value);
     }
 
     public ValueTask<byte[]?> GetAsync(ReadOnlyMemory<byte> key, CancellationToken cancellationToken = default)
@@ -63,7 +55,7 @@ internal sealed partial class LsmEngine
         ReadState state = AcquireState();
         try
         {
-            return new LsmIterator(range, state, SequenceOf(options?.Snapshot), _throwIfDisposed);
+            return new LsmIterator(this, range, state, SequenceOf(options?.Snapshot));
         }
         catch
         {
@@ -75,14 +67,18 @@ internal sealed partial class LsmEngine
     public IStorageSnapshot CreateSnapshot()
     {
         ThrowIfDisposed();
-        return _snapshots.Add(() => Volatile.Read(ref _visibleSequence));
+        return _snapshots.Add(() => Volatile.Read(ref VisibleSequence));
     }
 
-    private bool TryGetVersionByMerge(ReadState state, ReadOnlySpan<byte> key, int suffixBytes, ulong sequence, Span<byte> suffix, IBufferWriter<byte> value)
+    /// <summary>Cursors for an iterator.</summary>
+    internal ScanCursors RentCursors() => Interlocked.Exchange(ref _unusedCursors[ReadEpoch.ThreadNumber % _unusedCursors.Length], null) ?? new ScanCursors();
+
+    /// <summary>Takes the cursors of an iterator back, closed.</summary>
+    internal void ReturnCursors(ScanCursors cursors) => Volatile.Write(ref _unusedCursors[ReadEpoch.ThreadNumber % _unusedCursors.Length], cursors);
+
+    private bool TryGetVersionByMerge(ReadOnlySpan<byte> key, int suffixBytes, IStorageSnapshot? snapshot, Span<byte> suffix, IBufferWriter<byte> value)
     {
-        // The state is counted once more: the iterator lets go of its own.
-        Invariant.Require(state.TryAddReference());
-        using LsmIterator iterator = new(KeyRange.From(key.ToArray()), state, sequence, _throwIfDisposed);
+        using IStorageIterator iterator = Scan(KeyRange.From(key.ToArray()), new StorageScanOptions { Snapshot = snapshot });
         ReadOnlySpan<byte> prefix = key[..^suffixBytes];
         if (!iterator.MoveNext() || iterator.Key.Length != key.Length || !iterator.Key.StartsWith(prefix))
             return false;
@@ -91,12 +87,21 @@ internal sealed partial class LsmEngine
         return true;
     }
 
+    /// <summary>The state that reads start from; it stays until the end of the caller's epoch.</summary>
+    private ReadState PresentState()
+    {
+        ReadState? state = Volatile.Read(ref _state);
+        ObjectDisposedException.ThrowIf(state is null || IsDisposed, typeof(IStorageEngine));
+        return state;
+    }
+
+    /// <summary>The same with a reference.</summary>
     private ReadState AcquireState()
     {
         while (true)
         {
             ReadState? state = Volatile.Read(ref _state);
-            ObjectDisposedException.ThrowIf(state is null || Volatile.Read(ref _disposed) != 0, typeof(IStorageEngine));
+            ObjectDisposedException.ThrowIf(state is null || IsDisposed, typeof(IStorageEngine));
 
             // False: it was replaced between the two; the new one is there already.
             if (state.TryAddReference())
@@ -108,7 +113,7 @@ internal sealed partial class LsmEngine
     private ulong SequenceOf(IStorageSnapshot? snapshot)
     {
         if (snapshot is null)
-            return Volatile.Read(ref _visibleSequence);
+            return Volatile.Read(ref VisibleSequence);
         if (snapshot is not LsmSnapshot own || own.Owner != _snapshots)
             throw new ArgumentException("The snapshot is another engine's.", nameof(snapshot));
         ObjectDisposedException.ThrowIf(own.IsDisposed, typeof(IStorageSnapshot));

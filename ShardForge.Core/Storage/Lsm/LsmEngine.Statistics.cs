@@ -31,7 +31,7 @@ internal sealed partial class LsmEngine
             return new StorageStatistics
             {
                 Engine = EngineName,
-                Reads = _counters.Reads.Value,
+                Reads = _counters.Reads,
                 Writes = _counters.Writes,
                 UserBytesWritten = _counters.UserBytesWritten,
                 DiskBytesWritten = _counters.DiskBytesWritten,
@@ -41,8 +41,8 @@ internal sealed partial class LsmEngine
                 KeyCountEstimate = Math.Max(0, entries - (2 * deletes)),
                 RangeDeletes = rangeDeletes,
                 OpenSnapshots = _snapshots.Count,
-                BlockCacheHits = _counters.BlockCacheHits.Value,
-                BlockCacheMisses = _counters.BlockCacheMisses.Value,
+                BlockCacheHits = _counters.BlockCacheHits,
+                BlockCacheMisses = _counters.BlockCacheMisses,
                 BlockCacheBytes = _shared.Cache.UsedBytes,
                 Flushes = _counters.Flushes,
                 Compactions = _counters.Compactions,

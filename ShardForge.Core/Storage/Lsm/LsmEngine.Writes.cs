@@ -58,7 +58,7 @@ internal sealed partial class LsmEngine
         lock (_writeLatch)
         {
             ThrowIfDisposed();
-            LsmSnapshot snapshot = _snapshots.Add(() => _visibleSequence);
+            LsmSnapshot snapshot = _snapshots.Add(() => VisibleSequence);
             _history.Begin((long)snapshot.Sequence);
             return new TransactionStart(snapshot, (long)snapshot.Sequence);
         }
@@ -170,7 +170,7 @@ internal sealed partial class LsmEngine
             ReadOnlySpan<byte> encoded = batch.Encoded;
             if (start is not null && _history.TryFindConflict(encoded, start.Sequence, out TransactionConflictException? conflict))
                 throw conflict!;
-            ulong sequence = _visibleSequence + 1;
+            ulong sequence = VisibleSequence + 1;
             if (_log is not null)
                 place = AppendToLogLocked(sequence, batch.Count, encoded);
             int count = _active.Apply(encoded, sequence);
@@ -180,7 +180,7 @@ internal sealed partial class LsmEngine
             _counters.AddWrite(count, encoded.Length);
 
             // Last: from here on readers see all of it.
-            Volatile.Write(ref _visibleSequence, last);
+            Volatile.Write(ref VisibleSequence, last);
             return true;
         }
     }
@@ -276,7 +276,7 @@ internal sealed partial class LsmEngine
                 return false;
             lock (_gate)
             {
-                if (_flushedSequence >= _visibleSequence)
+                if (_flushedSequence >= VisibleSequence)
                     return true;
 
                 // Again, now inside the gate: whoever fails or stops takes the waiters there, and nobody would take a later one.
@@ -284,7 +284,7 @@ internal sealed partial class LsmEngine
                 ThrowIfFailed();
                 ThrowIfDiskIsFullLocked();
                 TaskCompletionSource waiter = NewSignal();
-                _flushWaiters.Add((_visibleSequence, waiter));
+                _flushWaiters.Add((VisibleSequence, waiter));
                 ScheduleFlushLocked();
                 flushed = waiter.Task;
                 return true;

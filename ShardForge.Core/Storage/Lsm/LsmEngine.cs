@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Microsoft.Extensions.Logging;
 using ShardForge.Common;
 using ShardForge.Storage.Lsm.Manifest;
@@ -14,8 +15,8 @@ namespace ShardForge.Storage.Lsm;
 /// </code>
 /// Folders in the order of the data: <c>Wal</c>, <c>Memtables</c>, <c>Table</c>, <c>Manifest</c>, <c>Compaction</c>; <c>Reads</c> looks into all of them. Partials: Open, Reads, Writes,
 /// Flush, Compactions (which), Merges (how), Jobs, Failures, Checkpoint.
-/// <para><b>Threads.</b> Writers take the write latch one after the other and do no disk flush in it; readers take no latch: they add a reference to the
-/// read state, then read the visible sequence number. Flushes, one at a time, and compactions, several where they do not conflict, run on the node's workers.</para>
+/// <para><b>Threads.</b> Writers take the write latch one after the other and do no disk flush in it; readers take no latch: they enter an epoch
+/// (<see cref="ReadEpoch"/>) or add a reference to the read state, then read the visible sequence number. Flushes, one at a time, and compactions, several where they do not conflict, run on the node's workers.</para>
 /// <para><b>Latch order.</b> <see cref="VersionSet"/>'s (background only) → write latch → gate → those of the parts. The gate guards the lists and flags below; no
 /// I/O and no waiter's code runs in it.</para>
 /// <para><b>Failure.</b> A failed flush of a file, or a broken invariant, is final: the engine takes no more writes and says why; reads go on. A full disk is not: what cannot be
@@ -46,7 +47,8 @@ internal sealed partial class LsmEngine : ITransactionalEngine, ILsmEngine
 
     // Guarded by the write latch; the sequence number is read by all.
     private Memtable _active = null!;
-    private ulong _visibleSequence;
+
+    private readonly VisibleLine _visible = new();
 
     // Guarded by the gate.
     private readonly List<Memtable> _immutables = [];    // newest first
@@ -67,7 +69,6 @@ internal sealed partial class LsmEngine : ITransactionalEngine, ILsmEngine
         _runFlush = RunFlush;
         _runCompaction = RunCompaction;
         _runDeletes = RunDeletes;
-        _throwIfDisposed = ThrowIfDisposed;
         _files = new LsmFiles(_fileSystem, context.Directory!, _shared.Cache, _counters, ScheduleDeletes);
     }
 
@@ -75,6 +76,9 @@ internal sealed partial class LsmEngine : ITransactionalEngine, ILsmEngine
     private string MarkerName => _options.TimeToLive is null ? EngineName : ExpiringEngineName;
 
     private int SuffixBytes => _versions.VersionSuffixBytes;
+
+    /// <summary>Sequence number up to which all is visible; written under the write latch.</summary>
+    private ref ulong VisibleSequence => ref _visible.Sequence;
 
     public void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(Volatile.Read(ref _disposed) != 0, typeof(IStorageEngine));
 
@@ -135,5 +139,13 @@ internal sealed partial class LsmEngine : ITransactionalEngine, ILsmEngine
     {
         if (_failure is { } failure)
             throw new ShardForgeException($"{_context.Name} takes no more writes since a failure: {failure.Message} Nothing was written.", isTransient: false, failure);
+    }
+
+    /// <summary>What every write changes and every read looks at: on cache lines of its own, so that readers do not wait for them when they look at anything else.</summary>
+    [StructLayout(LayoutKind.Explicit, Size = 256)]
+    private sealed class VisibleLine
+    {
+        [FieldOffset(128)]
+        public ulong Sequence;
     }
 }

@@ -5,25 +5,53 @@ internal sealed unsafe class MemtableCursor(SkipList entries) : EntryCursor
 {
     private SkipPosition _position;
 
-    public override bool IsValid => _position.Entry != null;
+    public override void SeekFirst()
+    {
+        entries.SeekFirst(ref _position);
+        Stand();
+    }
 
-    public override ReadOnlySpan<byte> Key => SkipBlock.Key(_position.Entry);
+    public override void SeekLast()
+    {
+        entries.SeekLast(ref _position);
+        Stand();
+    }
 
-    public override ulong Trailer => SkipBlock.Trailer(_position.Entry);
+    public override void Seek(ReadOnlySpan<byte> key, ulong trailer)
+    {
+        entries.Seek(ref _position, key, trailer);
+        Stand();
+    }
 
-    public override ReadOnlySpan<byte> Value => SkipBlock.Value(_position.Entry);
+    public override void SeekBefore(ReadOnlySpan<byte> key, ulong trailer)
+    {
+        entries.SeekBefore(ref _position, key, trailer);
+        Stand();
+    }
 
-    public override void SeekFirst() => entries.SeekFirst(ref _position);
+    public override void MoveNext()
+    {
+        entries.MoveNext(ref _position);
+        Stand();
+    }
 
-    public override void SeekLast() => entries.SeekLast(ref _position);
+    public override void MovePrevious()
+    {
+        entries.MovePrevious(ref _position);
+        Stand();
+    }
 
-    public override void Seek(ReadOnlySpan<byte> key, ulong trailer) => entries.Seek(ref _position, key, trailer);
+    public override void Dispose()
+    {
+        _position = default;
+        Stand();
+    }
 
-    public override void SeekBefore(ReadOnlySpan<byte> key, ulong trailer) => entries.SeekBefore(ref _position, key, trailer);
-
-    public override void MoveNext() => entries.MoveNext(ref _position);
-
-    public override void MovePrevious() => entries.MovePrevious(ref _position);
-
-    public override void Dispose() => _position = default;
+    private void Stand()
+    {
+        if (_position.Entry == null)
+            StandNowhere();
+        else
+            StandOn(SkipBlock.Key(_position.Entry), SkipBlock.Trailer(_position.Entry), SkipBlock.Value(_position.Entry));
+    }
 }

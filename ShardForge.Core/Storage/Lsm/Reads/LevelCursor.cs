@@ -1,101 +1,73 @@
-using ShardForge.Storage.Lsm.Manifest;
 using ShardForge.Storage.Lsm.Table;
 
 namespace ShardForge.Storage.Lsm.Reads;
 
-/// <summary>Walks the disjoint tables of one level, one after the other, with one table cursor. The caller holds the version.</summary>
-internal sealed class LevelCursor(TableFile[] tables, bool fillCache) : EntryCursor
+/// <summary>Walks a run of tables, one after the other. Reusable for another run; the caller holds the version.</summary>
+internal sealed class LevelCursor(bool fillCache) : TableCursor(fillCache)
 {
-    private readonly TableCursor _cursor = new(fillCache);
+    private TableRun? _tables;
     private int _open = -1;
 
-    public override bool IsValid => _cursor.IsValid;
+    public LevelCursor(TableRun tables, bool fillCache)
+        : this(fillCache) => _tables = tables;
 
-    public override ReadOnlySpan<byte> Key => _cursor.Key;
-
-    public override ulong Trailer => _cursor.Trailer;
-
-    public override ReadOnlySpan<byte> Value => _cursor.Value;
+    /// <summary>Takes a run; stands nowhere.</summary>
+    public void Open(TableRun tables)
+    {
+        Dispose();
+        _tables = tables;
+    }
 
     public override void SeekFirst()
     {
-        if (!OpenTable(0))
-            return;
-        _cursor.SeekFirst();
-        SkipForward();
+        if (TryOpen(0))
+            base.SeekFirst();
     }
 
     public override void SeekLast()
     {
-        if (!OpenTable(tables.Length - 1))
-            return;
-        _cursor.SeekLast();
-        SkipBackward();
+        if (TryOpen(_tables!.Count - 1))
+            base.SeekLast();
     }
 
     public override void Seek(ReadOnlySpan<byte> key, ulong trailer)
     {
-        if (!OpenTable(TableFile.FindEndingAfter(tables, key)))
-            return;
-        _cursor.Seek(key, trailer);
-        SkipForward();
+        if (TryOpen(_tables!.FindEndingAfter(key)))
+            base.Seek(key, trailer);
     }
 
     public override void SeekBefore(ReadOnlySpan<byte> key, ulong trailer)
     {
-        int index = TableFile.FindEndingAfter(tables, key);
-        if (index == tables.Length)
-        {
+        int table = _tables!.FindEndingAfter(key);
+        if (table == _tables.Count)
             SeekLast();
-            return;
-        }
-
-        OpenTable(index);
-        _cursor.SeekBefore(key, trailer);
-        SkipBackward();
+        else if (TryOpen(table))
+            base.SeekBefore(key, trailer);
     }
 
-    public override void MoveNext()
+    public override void Dispose()
     {
-        _cursor.MoveNext();
-        SkipForward();
+        base.Dispose();
+        _tables = null;
+        _open = -1;
     }
 
-    public override void MovePrevious()
-    {
-        _cursor.MovePrevious();
-        SkipBackward();
-    }
+    protected override bool TryOpenNextTable() => _open >= 0 && TryOpen(_open + 1);
 
-    public override void Dispose() => _cursor.Dispose();
+    protected override bool TryOpenPreviousTable() => _open >= 0 && TryOpen(_open - 1);
 
-    private void SkipForward()
+    private bool TryOpen(int table)
     {
-        while (!_cursor.IsValid && OpenTable(_open + 1))
-            _cursor.SeekFirst();
-    }
-
-    private void SkipBackward()
-    {
-        while (!_cursor.IsValid && OpenTable(_open - 1))
-            _cursor.SeekLast();
-    }
-
-    private bool OpenTable(int index)
-    {
-        if ((uint)index >= (uint)tables.Length)
+        if ((uint)table >= (uint)_tables!.Count)
         {
-            _cursor.Dispose();
+            Close();
             _open = -1;
             return false;
         }
 
-        if (index != _open)
-        {
-            _cursor.Open(tables[index].Reader);
-            _open = index;
-        }
-
+        if (table != _open)
+            Open(_tables[table].Reader);
+        _open = table;
         return true;
     }
 }

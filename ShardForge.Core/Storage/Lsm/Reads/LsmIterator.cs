@@ -4,49 +4,62 @@ namespace ShardForge.Storage.Lsm.Reads;
 /// <remarks>
 /// Forward it stands on the merge's entry; what is older of the same key is skipped at the next move. Backward a key's entries come oldest first, so
 /// the merge runs on to the key before, and key and value are copied. Holds the read state: memory and files stay until it is disposed, whatever
-/// becomes of the engine. One thread.
+/// becomes of the engine. One thread. The step forward and the look at an entry are short cuts around <see cref="RangeIterator"/>, with the same rules.
 /// </remarks>
 internal sealed class LsmIterator : RangeIterator
 {
     /// <summary>After so many entries that are not wanted, a seek is cheaper.</summary>
     private const int SkipsBeforeSeek = 16;
 
-    private readonly KeyRange _range;
+    private readonly LsmEngine _engine;
     private readonly ReadState _state;
     private readonly ulong _sequence;
-    private readonly Action _throwIfEngineDisposed;
+    private readonly byte[] _start;
+    private readonly byte[]? _end;
     private readonly RangeTombstoneSet[] _tombstones;
+    private readonly ScanCursors _cursors;
     private readonly MergeCursor _merge;
-    private readonly IStorageSnapshot? _ownSnapshot;
-    private byte[] _key = new byte[64], _value = [];
-    private int _keyBytes, _valueBytes;
     private bool _copied;
 
+    /// <param name="engine">Whose entries.</param>
     /// <param name="range">What is iterated over.</param>
-    /// <param name="state">Taken over: released by dispose, also if this fails.</param>
+    /// <param name="state">Taken over: released by dispose.</param>
     /// <param name="sequence">What is seen.</param>
-    /// <param name="throwIfEngineDisposed">Called before each use.</param>
-    /// <param name="ownSnapshot">Disposed with it; null: none.</param>
-    public LsmIterator(KeyRange range, ReadState state, ulong sequence, Action throwIfEngineDisposed, IStorageSnapshot? ownSnapshot = null)
+    public LsmIterator(LsmEngine engine, KeyRange range, ReadState state, ulong sequence)
         : base(range)
     {
-        _range = range;
+        _engine = engine;
         _state = state;
         _sequence = sequence;
-        _throwIfEngineDisposed = throwIfEngineDisposed;
-        _ownSnapshot = ownSnapshot;
+        _start = range.Start.ToArray();
+        _end = range.HasEnd ? range.End.ToArray() : null;
         _tombstones = state.TombstoneSets();
-        _merge = state.NewCursor();
+        _cursors = engine.RentCursors();
+        _merge = state.OpenCursors(_cursors);
     }
 
-    protected override ReadOnlySpan<byte> CurrentKey => _copied ? _key.AsSpan(0, _keyBytes) : _merge.Key;
+    public override ReadOnlySpan<byte> Key => CanStep ? CurrentKey : base.Key;
 
-    protected override ReadOnlySpan<byte> CurrentValue => _copied ? _value.AsSpan(0, _valueBytes) : _merge.Value;
+    public override ReadOnlySpan<byte> Value => CanStep ? CurrentValue : base.Value;
+
+    protected override ReadOnlySpan<byte> CurrentKey => _copied ? _cursors.SavedKey : _merge.Key;
+
+    protected override ReadOnlySpan<byte> CurrentValue => _copied ? _cursors.SavedValue : _merge.Value;
+
+    private bool CanStep => IsOnEntry && !_engine.IsDisposed;
+
+    public override bool MoveNext()
+    {
+        if (!CanStep || _copied)
+            return base.MoveNext();
+        LeaveEntry();
+        return Settle(ToNext());
+    }
 
     protected override void ThrowIfUnusable()
     {
         base.ThrowIfUnusable();
-        _throwIfEngineDisposed();
+        _engine.ThrowIfDisposed();
     }
 
     protected override bool ToFirstAtOrAfter(ReadOnlySpan<byte> key)
@@ -78,11 +91,11 @@ internal sealed class LsmIterator : RangeIterator
         if (_copied)
         {
             // The merge ran backward: turn around behind all entries of the key.
-            _merge.Seek(_key.AsSpan(0, _keyBytes), EntryTrailer.Oldest);
+            _merge.Seek(_cursors.SavedKey, EntryTrailer.Oldest);
             return FindForward(skipsKey: false);
         }
 
-        SaveKey(_merge.Key);
+        _cursors.SaveKey(_merge.Key);
         _merge.MoveNext();
         return FindForward(skipsKey: true);
     }
@@ -91,8 +104,8 @@ internal sealed class LsmIterator : RangeIterator
     {
         if (!_copied)
         {
-            SaveKey(_merge.Key);
-            _merge.SeekBefore(_key.AsSpan(0, _keyBytes), EntryTrailer.Newest);
+            _cursors.SaveKey(_merge.Key);
+            _merge.SeekBefore(_cursors.SavedKey, EntryTrailer.Newest);
         }
 
         return FindBackward();
@@ -100,9 +113,9 @@ internal sealed class LsmIterator : RangeIterator
 
     protected override void Release()
     {
-        _merge.Dispose();
+        _cursors.Close();
+        _engine.ReturnCursors(_cursors);
         _state.Release();
-        _ownSnapshot?.Dispose();
     }
 
     /// <param name="skipsKey">Entries of the saved key are not wanted.</param>
@@ -113,11 +126,11 @@ internal sealed class LsmIterator : RangeIterator
         while (_merge.IsValid)
         {
             ReadOnlySpan<byte> key = _merge.Key;
-            if (_range.HasEnd && key.SequenceCompareTo(_range.End.Span) >= 0)
+            if (_end is not null && key.SequenceCompareTo(_end) >= 0)
                 return false;
             ulong trailer = _merge.Trailer;
             ulong sequence = EntryTrailer.Sequence(trailer);
-            if (skipsKey && key.SequenceEqual(_key.AsSpan(0, _keyBytes)))
+            if (skipsKey && key.SequenceEqual(_cursors.SavedKey))
             {
                 if (++skips < SkipsBeforeSeek)
                 {
@@ -126,7 +139,7 @@ internal sealed class LsmIterator : RangeIterator
                 else
                 {
                     skips = 0;
-                    _merge.Seek(_key.AsSpan(0, _keyBytes), EntryTrailer.Oldest);
+                    _merge.Seek(_cursors.SavedKey, EntryTrailer.Oldest);
                 }
 
                 continue;
@@ -136,7 +149,7 @@ internal sealed class LsmIterator : RangeIterator
             {
                 if (EntryTrailer.Kind(trailer) == EntryKind.Put && !IsCovered(key, sequence))
                     return true;
-                SaveKey(key);
+                _cursors.SaveKey(key);
                 skipsKey = true;
                 skips = 0;
             }
@@ -154,9 +167,9 @@ internal sealed class LsmIterator : RangeIterator
         while (_merge.IsValid)
         {
             ReadOnlySpan<byte> key = _merge.Key;
-            if (found && !key.SequenceEqual(_key.AsSpan(0, _keyBytes)))
+            if (found && !key.SequenceEqual(_cursors.SavedKey))
                 break;
-            if (key.SequenceCompareTo(_range.Start.Span) < 0)
+            if (key.SequenceCompareTo(_start) < 0)
                 break;
             ulong trailer = _merge.Trailer;
             ulong sequence = EntryTrailer.Sequence(trailer);
@@ -165,8 +178,8 @@ internal sealed class LsmIterator : RangeIterator
                 found = EntryTrailer.Kind(trailer) == EntryKind.Put && !IsCovered(key, sequence);
                 if (found)
                 {
-                    SaveKey(key);
-                    SaveValue(_merge.Value);
+                    _cursors.SaveKey(key);
+                    _cursors.SaveValue(_merge.Value);
                 }
             }
 
@@ -185,21 +198,5 @@ internal sealed class LsmIterator : RangeIterator
         }
 
         return false;
-    }
-
-    private void SaveKey(ReadOnlySpan<byte> key)
-    {
-        if (_key.Length < key.Length)
-            _key = new byte[Math.Max(key.Length, 2 * _key.Length)];
-        key.CopyTo(_key);
-        _keyBytes = key.Length;
-    }
-
-    private void SaveValue(ReadOnlySpan<byte> value)
-    {
-        if (_value.Length < value.Length)
-            _value = new byte[Math.Max(value.Length, 2 * _value.Length)];
-        value.CopyTo(_value);
-        _valueBytes = value.Length;
     }
 }

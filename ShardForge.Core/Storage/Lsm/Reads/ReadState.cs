@@ -7,15 +7,16 @@ namespace ShardForge.Storage.Lsm.Reads;
 
 /// <summary>All places that a read looks in, at one moment: the memtable that is written, those that wait for their flush, the version.</summary>
 /// <remarks>
-/// Immutable and counted; it holds what it names, so whoever holds it reads memory and files that stay. A reader takes the state first and the
-/// sequence number that it reads at after that: a state is complete for every sequence number that was visible when it was taken, and one taken
-/// later may already have lost what an older number needs.
+/// Immutable; it holds what it names, so whoever holds it reads memory and files that stay: inside an epoch in which it was the engine's (point reads), or with a
+/// reference (iterators). A reader takes the state first and the sequence number that it reads at after that: a state is complete for every sequence number that was
+/// visible when it was taken, and one taken later may already have lost what an older number needs.
 /// <para>Places are searched from young to old, and the first entry found for a key is the newest.</para>
 /// </remarks>
-internal sealed class ReadState
+internal sealed class ReadState : IRetired
 {
     private readonly Memtable[] _memtables;    // newest first; the first one is written
     private readonly LsmVersion _version;
+    private readonly TableRun[] _runs;         // newest first
     private readonly int _suffixBytes;
     private int _references = 1;
 
@@ -24,6 +25,7 @@ internal sealed class ReadState
         _suffixBytes = suffixBytes;
         _memtables = [active, .. immutables];
         _version = version;
+        _runs = TableRun.Of(version);
         foreach (Memtable memtable in _memtables)
             Invariant.Require(memtable.TryAddReference());
         Invariant.Require(version.TryAddReference());
@@ -71,38 +73,55 @@ internal sealed class ReadState
     {
         int left = Interlocked.Decrement(ref _references);
         Invariant.Require(left >= 0);
-        if (left > 0)
-            return;
+        if (left == 0)
+            ReadEpoch.Retire(this);
+    }
+
+    void IRetired.OnUnreachable()
+    {
         foreach (Memtable memtable in _memtables)
             memtable.Release();
         _version.Release();
     }
 
-    /// <summary>The newest value of a key at a sequence number.</summary>
+    /// <summary>The newest value of a key at a sequence number. Inside an epoch.</summary>
     public bool TryGet(ReadOnlySpan<byte> key, ulong sequence, IBufferWriter<byte> value)
     {
         ulong seek = EntryTrailer.Visible(sequence);
-        ulong covered = NewestTombstone(key, sequence);
+        ulong covered = HasTombstones ? NewestTombstone(key, sequence) : 0;
         foreach (Memtable memtable in _memtables)
         {
             if (memtable.TrySeek(key, seek, out ReadOnlySpan<byte> found, out ulong trailer, out ReadOnlySpan<byte> bytes) && found.SequenceEqual(key))
                 return Deliver(trailer, bytes, covered, value);
         }
 
-        if (_version.TableCount == 0)
+        if (_runs.Length == 0)
             return false;
-        TableHit hit = default;
-        try
+        ulong hash = BloomFilter.Hash(key, _suffixBytes);
+        foreach (TableRun run in _runs)
         {
-            return TrySeekTables(key, seek, ref hit) && Deliver(hit.Trailer, hit.Value, covered, value);
+            TableFile? table = run.FindTable(key);
+            if (table is null)
+                continue;
+            TableReader reader = table.Reader;
+            if (!reader.MayContain(hash))
+                continue;
+            TableHit hit = default;
+            try
+            {
+                if (reader.TrySeek(key, hash, seek, nextBlock: false, ref hit) && hit.Found.IsKey)
+                    return Deliver(hit.Found.Trailer, hit.Found.Value, covered, value);
+            }
+            finally
+            {
+                hit.Release();
+            }
         }
-        finally
-        {
-            hit.Release();
-        }
+
+        return false;
     }
 
-    /// <summary>The first entry at or after a key that is of its group, at a sequence number. Stops at the first place that has one (R26).</summary>
+    /// <summary>The first entry at or after a key that is of its group, at a sequence number. Stops at the first place that has one (R26). Inside an epoch.</summary>
     public VersionRead TryGetVersion(ReadOnlySpan<byte> key, ulong sequence, Span<byte> suffix, IBufferWriter<byte> value)
     {
         if (HasTombstones)
@@ -114,24 +133,15 @@ internal sealed class ReadState
                 return read;
         }
 
-        if (_version.TableCount == 0)
+        if (_runs.Length == 0)
             return VersionRead.NotHere;
         ulong hash = BloomFilter.Hash(key, _suffixBytes);
-        TableFile[][] levels = _version.Levels;
-        foreach (TableFile table in levels[0])
+        foreach (TableRun run in _runs)
         {
-            VersionRead read = ReadVersion(table, hash, key, sequence, suffix, value);
-            if (read != VersionRead.NotHere)
-                return read;
-        }
-
-        for (int level = 1; level < levels.Length; level++)
-        {
-            TableFile[] tables = levels[level];
-            int index = tables.Length == 0 ? 0 : TableFile.FindEndingAfter(tables, key);
-            if (index == tables.Length)
+            int at = run.FindEndingAfter(key);
+            if (at == run.Count)
                 continue;
-            VersionRead read = ReadVersion(tables[index], hash, key, sequence, suffix, value);
+            VersionRead read = ReadVersion(run[at].Reader, hash, key, sequence, suffix, value);
             if (read != VersionRead.NotHere)
                 return read;
         }
@@ -140,29 +150,28 @@ internal sealed class ReadState
     }
 
     /// <summary>A cursor over everything; the caller holds the state as long as it uses it.</summary>
-    public MergeCursor NewCursor()
+    public MergeCursor OpenCursors(ScanCursors cursors)
     {
-        List<EntryCursor> cursors = new(_memtables.Length + 8);
         foreach (Memtable memtable in _memtables)
-            cursors.Add(memtable.NewCursor());
-        AddTableCursors(cursors, _version.Levels, fillCache: true);
-        return new MergeCursor(cursors.ToArray());
+        {
+            if (!memtable.IsEmpty)
+                cursors.Add(memtable.NewCursor());
+        }
+
+        foreach (TableRun run in _runs)
+            cursors.Add(run);
+        return cursors.Open();
     }
 
     /// <summary>Cursors over tables: one for each of level 0, one for each other level.</summary>
     public static void AddTableCursors(List<EntryCursor> cursors, TableFile[][] levels, bool fillCache)
     {
         foreach (TableFile table in levels[0])
-        {
-            TableCursor cursor = new(fillCache);
-            cursor.Open(table.Reader);
-            cursors.Add(cursor);
-        }
-
+            cursors.Add(new LevelCursor(new TableRun([table]), fillCache));
         for (int level = 1; level < levels.Length; level++)
         {
             if (levels[level].Length > 0)
-                cursors.Add(new LevelCursor(levels[level], fillCache));
+                cursors.Add(new LevelCursor(new TableRun(levels[level]), fillCache));
         }
     }
 
@@ -217,40 +226,6 @@ internal sealed class ReadState
         return _version.HasTombstones ? Math.Max(newest, _version.Tombstones.NewestOver(key, sequence)) : newest;
     }
 
-    private bool TrySeekTables(ReadOnlySpan<byte> key, ulong seek, ref TableHit hit)
-    {
-        ulong hash = BloomFilter.Hash(key, _suffixBytes);
-        TableFile[][] levels = _version.Levels;
-        foreach (TableFile table in levels[0])
-        {
-            if (table.Contains(key) && TrySeekKey(table, hash, key, seek, ref hit))
-                return true;
-        }
-
-        for (int level = 1; level < levels.Length; level++)
-        {
-            TableFile[] tables = levels[level];
-            if (tables.Length == 0)
-                continue;
-            int index = TableFile.FindEndingAfter(tables, key);
-            if (index < tables.Length && key.SequenceCompareTo(tables[index].Smallest) >= 0 && TrySeekKey(tables[index], hash, key, seek, ref hit))
-                return true;
-        }
-
-        return false;
-    }
-
-    private static bool TrySeekKey(TableFile table, ulong hash, ReadOnlySpan<byte> key, ulong seek, ref TableHit hit)
-    {
-        TableReader reader = table.Reader;
-        if (!reader.MayContain(hash) || !reader.TrySeek(key, seek, nextBlock: false, ref hit))
-            return false;
-        if (hit.IsKey)
-            return true;
-        hit.Release();
-        return false;
-    }
-
     private VersionRead ReadVersion(Memtable memtable, ReadOnlySpan<byte> key, ulong sequence, Span<byte> suffix, IBufferWriter<byte> value)
     {
         ReadOnlySpan<byte> from = key;
@@ -274,29 +249,21 @@ internal sealed class ReadState
         return VersionRead.NotHere;
     }
 
-    private VersionRead ReadVersion(TableFile table, ulong hash, ReadOnlySpan<byte> key, ulong sequence, Span<byte> suffix, IBufferWriter<byte> value)
+    private VersionRead ReadVersion(TableReader table, ulong hash, ReadOnlySpan<byte> key, ulong sequence, Span<byte> suffix, IBufferWriter<byte> value)
     {
-        if (key.SequenceCompareTo(table.End) >= 0)
-            return VersionRead.NotHere;
-        TableReader reader = table.Reader;
-        if (!reader.MayContain(hash))
+        if (!table.MayContain(hash))
             return VersionRead.NotHere;
         TableHit hit = default;
         try
         {
-            int groupBytes = key.Length - _suffixBytes;
-            if (!reader.TrySeek(key, EntryTrailer.Visible(sequence), nextBlock: true, ref hit) || hit.SharedBytes + hit.OwnKey.Length != key.Length ||
-                (hit.SharedBytes < groupBytes && !hit.OwnKey[..(groupBytes - hit.SharedBytes)].SequenceEqual(key[hit.SharedBytes..groupBytes])))
-            {
+            if (!table.TrySeek(key, hash, EntryTrailer.Visible(sequence), nextBlock: true, ref hit) || !hit.Found.IsInGroup(key, _suffixBytes))
                 return VersionRead.NotHere;
-            }
 
             // A version that the snapshot does not see lies in between, or a delete: rare enough for the merge.
-            if (EntryTrailer.Sequence(hit.Trailer) > sequence || EntryTrailer.Kind(hit.Trailer) != EntryKind.Put)
+            if (EntryTrailer.Sequence(hit.Found.Trailer) > sequence || EntryTrailer.Kind(hit.Found.Trailer) != EntryKind.Put)
                 return VersionRead.NeedsMerge;
-            for (int at = groupBytes; at < key.Length; at++)
-                suffix[at - groupBytes] = at < hit.SharedBytes ? key[at] : hit.OwnKey[at - hit.SharedBytes];
-            value.Write(hit.Value);
+            hit.Found.CopySuffix(suffix[.._suffixBytes]);
+            value.Write(hit.Found.Value);
             return VersionRead.Found;
         }
         finally

@@ -16,7 +16,7 @@ namespace ShardForge.Storage.Lsm.Table;
 /// tail     | trailer base 8 | entryCount 4 | restart interval 1 | trailer width 1 | hash log 1 | flags 1 |
 ///   flags    1: restart offsets have 4 bytes; others 0
 /// </code>
-/// Versions of the format: 1 (this one); the table's footer carries the number. Version 1 writes no hash index yet and reads over one.
+/// Versions of the format: 2 (this one); the table's footer carries the number. Version 2 writes no hash index, since one does not compress: see BlockTags; it reads over one.
 /// One thread.</remarks>
 internal sealed class BlockBuilder(int restartInterval)
 {

@@ -1,19 +1,23 @@
+using System.Runtime.CompilerServices;
+
 namespace ShardForge.Storage.Lsm.Table;
 
 /// <summary>Blocks of all engines of a node, uncompressed, in native memory under one byte budget.</summary>
-/// <remarks>
-/// Shards (by hash of table and offset) each have a latch, a table and a clock hand (<see cref="BlockCacheShard"/>). A block that is pinned is never
-/// freed, so that readers use it without a copy; while too much is pinned the budget is exceeded by that much. What cannot go (indexes and filters of open
-/// tables) is counted too and leaves less for blocks. After dispose, pins stay good and free their block when they go.
-/// </remarks>
-internal sealed unsafe class BlockCache : IDisposable
+/// <remarks><code>
+/// cell (8 bytes per block of an open table):  0 nothing │ pointer to a CachedBlock │ 2 × stamp + 1: was evicted when the shard had evicted so many
+/// </code>
+/// There is no table to look in: each open table has a cell per block, so a hit is one load. Replacement is S3-FIFO (Yang et al., "FIFO queues are all you
+/// need for cache eviction", SOSP 2023): a block comes into the small queue, a tenth of the budget, and goes from there unless it was used meanwhile; one that
+/// comes back soon after its eviction starts in the main queue. So a scan passes through the small queue and leaves the rest alone. Hits take no latch.
+/// <para>Parts: <see cref="BlockCacheShard"/> (queues, latch), <see cref="CachedBlock"/>. What is pinned is not freed, and while too much is pinned the budget is
+/// exceeded by that much. Indexes and filters of open tables are counted too and leave less for blocks.</para></remarks>
+internal sealed unsafe class BlockCache : IRetired, IDisposable
 {
     private const long ShardBytesMin = 512 * 1024;
     private readonly BlockCacheShard[] _shards;
     private readonly int _shift;
     private readonly long _budgetBytes;
     private long _fixedBytes;
-    private long _nextTableId;
 
     public BlockCache(long budgetBytes)
     {
@@ -27,7 +31,7 @@ internal sealed unsafe class BlockCache : IDisposable
             _shards[index] = new BlockCacheShard(budgetBytes / _shards.Length);
     }
 
-    ~BlockCache() => Free();
+    ~BlockCache() => Close(clearsCells: false);
 
     /// <summary>Bytes of blocks held now.</summary>
     public long UsedBytes
@@ -41,14 +45,46 @@ internal sealed unsafe class BlockCache : IDisposable
         }
     }
 
-    /// <summary>A number that no other table of this cache has.</summary>
-    public ulong NewTableId() => (ulong)Interlocked.Increment(ref _nextTableId);
+    /// <summary>The block of a cell, if it is there. It stays until the end of the caller's epoch; longer with a pin.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static CachedBlock* Find(nint* cell)
+    {
+        nint value = Volatile.Read(ref *cell);
+        if (value == 0 || (value & 1) != 0)
+            return null;
+        CachedBlock* block = (CachedBlock*)value;
+        block->Touch();
+        return block;
+    }
 
-    /// <summary>Pins a block that is there.</summary>
-    public bool TryPin(ulong tableId, long offset, out BlockPin pin) => Shard(tableId, offset, out ulong hash).TryPin(hash, tableId, offset, out pin);
+    /// <summary>Memory for a block that is read in; recycled where possible. Header and content are the caller's to fill.</summary>
+    public CachedBlock* Allocate(nint* cell, int contentBytes, int tagRoom) => Shard(cell).Allocate(contentBytes, tagRoom);
 
-    /// <summary>Takes over a block (from <see cref="System.Runtime.InteropServices.NativeMemory"/>) and pins it; one that came in meanwhile is kept instead.</summary>
-    public BlockPin Insert(ulong tableId, long offset, byte* block, int bytes) => Shard(tableId, offset, out ulong hash).Insert(hash, tableId, offset, block, bytes);
+    /// <summary>Gives back a block that never came into a cell.</summary>
+    public void Free(nint* cell, CachedBlock* block) => Shard(cell).Free(block);
+
+    /// <summary>Puts a block into its cell. Inside an epoch.</summary>
+    /// <param name="cell">Of its table.</param>
+    /// <param name="block">Taken over.</param>
+    /// <param name="isLoose">The cache has no room for it at all: it stays the caller's.</param>
+    /// <returns>The cell's block; another one if that came in meanwhile, and then this one is gone.</returns>
+    public CachedBlock* Insert(nint* cell, CachedBlock* block, out bool isLoose) => Shard(cell).Insert(cell, block, out isLoose);
+
+    public void Unpin(nint* cell, CachedBlock* block)
+    {
+        if (block->Unpin())
+            Shard(cell).Free(block);
+    }
+
+    /// <summary>Takes the blocks of a table that is closed out of their cells.</summary>
+    public void RemoveAll(nint* cells, int count)
+    {
+        for (int index = 0; index < count; index++)
+        {
+            if ((cells[index] & 1) == 0 && cells[index] != 0)
+                Shard(cells + index).Remove(cells + index);
+        }
+    }
 
     /// <summary>Counts memory that stays while a table is open; negative when it is closed.</summary>
     public void AddFixed(long bytes)
@@ -59,23 +95,20 @@ internal sealed unsafe class BlockCache : IDisposable
             shard.SetBudget(perShard);
     }
 
+    /// <summary>Frees what nobody holds as soon as no reader is left; what is pinned goes with its last pin.</summary>
     public void Dispose()
     {
-        Free();
+        ReadEpoch.Retire(this);
         GC.SuppressFinalize(this);
     }
 
-    private void Free()
+    void IRetired.OnUnreachable() => Close(clearsCells: true);
+
+    private void Close(bool clearsCells)
     {
         foreach (BlockCacheShard shard in _shards)
-            shard.Close();
+            shard.Close(clearsCells);
     }
 
-    private BlockCacheShard Shard(ulong tableId, long offset, out ulong hash)
-    {
-        hash = ((tableId * 0x9E3779B97F4A7C15) ^ (ulong)offset) * 0xD6E8FEB86659FD93;
-        hash ^= hash >> 32;
-        hash *= 0xD6E8FEB86659FD93;
-        return _shards.Length == 1 ? _shards[0] : _shards[hash >> _shift];
-    }
+    private BlockCacheShard Shard(nint* cell) => _shards.Length == 1 ? _shards[0] : _shards[((ulong)cell * 0x9E3779B97F4A7C15) >> _shift];
 }

@@ -2,72 +2,98 @@ using System.Runtime.InteropServices;
 
 namespace ShardForge.Storage.Lsm.Table;
 
-/// <summary>One part of the block cache: a hash table of slots with a clock hand (second chance) over them.</summary>
+/// <summary>One part of the block cache: its two queues, and the memory that waits for readers to leave or for its next use.</summary>
 /// <remarks>
-/// Threads: the latch guards all of it; it is held for a lookup or an eviction, never over I/O. A slot is free (no block), kept (block, no pins) or
-/// pinned. Slots are recycled, so that a miss allocates nothing managed once the cache is full.
-/// </remarks>
+/// Threads: the latch guards all of it, and the cells of its blocks; it is held for a move between lists, never over I/O. Blocks are linked through their headers.
+/// <code>
+/// cell ◀─▶ small or main queue ──evicted──▶ limbo (open batch → closed batches with a stamp) ──safe──▶ free lists by size ──▶ a new block
+/// </code></remarks>
 internal sealed unsafe class BlockCacheShard
 {
+    /// <summary>Blocks that are unlinked under one stamp: the barrier behind it is shared by so many.</summary>
+    private const int BatchBlocks = 32;
+
+    /// <summary>Sizes are rounded up to this, so that memory fits the next block.</summary>
+    private const int SizeStep = 256;
+    private const int SizesMax = 72;
+    private const int SmallShare = 10;
+
     private readonly Lock _gate = new();
-    private Slot[] _slots = new Slot[64];
-    private int[] _buckets = NewBuckets(128);
-    private int _slotCount, _freeSlot = -1, _hand;
-    private long _budgetBytes, _usedBytes;
+    private readonly nint[] _free = new nint[SizesMax];
+    private readonly Queue<(long Stamp, nint First)> _limbo = new();
+    private List _small, _main;
+    private CachedBlock* _batch;
+    private int _batchCount;
+    private long _budgetBytes, _usedBytes, _freeBytes, _evicted;
     private bool _closed;
 
     public BlockCacheShard(long budgetBytes) => _budgetBytes = budgetBytes;
 
     public long UsedBytes => Volatile.Read(ref _usedBytes);
 
-    public bool TryPin(ulong hash, ulong tableId, long offset, out BlockPin pin)
+    public CachedBlock* Allocate(int contentBytes, int tagRoom)
+    {
+        int bytes = (CachedBlock.BytesFor(contentBytes, tagRoom) + SizeStep - 1) / SizeStep * SizeStep;
+        int size = bytes / SizeStep;
+        CachedBlock* block = null;
+        if (size < SizesMax)
+        {
+            lock (_gate)
+            {
+                block = (CachedBlock*)_free[size];
+                if (block != null)
+                {
+                    _free[size] = (nint)block->Next;
+                    _freeBytes -= bytes;
+                }
+            }
+        }
+
+        if (block == null)
+            block = (CachedBlock*)NativeMemory.AlignedAlloc((nuint)bytes, CachedBlock.Bytes);
+        *block = new CachedBlock { AllocatedBytes = bytes, ContentBytes = contentBytes, TagRoom = (ushort)tagRoom };
+        return block;
+    }
+
+    public void Free(CachedBlock* block)
+    {
+        lock (_gate)
+            FreeLocked(block);
+    }
+
+    public CachedBlock* Insert(nint* cell, CachedBlock* block, out bool isLoose)
     {
         lock (_gate)
         {
-            int index = FindLocked(hash, tableId, offset);
-            if (index < 0)
+            isLoose = false;
+            nint value = *cell;
+            if (value != 0 && (value & 1) == 0)
             {
-                pin = default;
-                return false;
+                FreeLocked(block);
+                return (CachedBlock*)value;
             }
 
-            pin = PinLocked(index);
-            return true;
+            isLoose = _closed || block->AllocatedBytes > _budgetBytes;
+            if (isLoose)
+                return block;
+            bool wasHere = value != 0 && _evicted - (long)((nuint)value >> 1) < _main.Count + _small.Count;
+            block->Cell = cell;
+            LinkLocked(block, wasHere ? BlockQueue.Main : BlockQueue.Small);
+            _usedBytes += block->AllocatedBytes;
+            Volatile.Write(ref *cell, (nint)block);
+            EvictLocked();
+            return block;
         }
     }
 
-    public BlockPin Insert(ulong hash, ulong tableId, long offset, byte* block, int bytes)
+    /// <summary>Takes a block out because its table goes.</summary>
+    public void Remove(nint* cell)
     {
         lock (_gate)
         {
-            int index = FindLocked(hash, tableId, offset);
-            if (index >= 0)
-            {
-                NativeMemory.Free(block);
-                return PinLocked(index);
-            }
-
-            if (_closed || bytes > _budgetBytes)
-                return new BlockPin(null, 0, block, bytes);
-            EvictLocked(bytes);
-            index = TakeSlotLocked();
-            int bucket = (int)(hash & (uint)(_buckets.Length - 1));
-            _slots[index] = new Slot { TableId = tableId, Offset = offset, Hash = hash, Block = (nint)block, Bytes = bytes, Next = _buckets[bucket], Pins = 1 };
-            _buckets[bucket] = index;
-            _usedBytes += bytes;
-            return new BlockPin(this, index, block, bytes);
-        }
-    }
-
-    public void Unpin(int index)
-    {
-        lock (_gate)
-        {
-            ref Slot slot = ref _slots[index];
-            Invariant.Require(slot.Pins > 0);
-            slot.Pins--;
-            if (_closed && slot.Pins == 0)
-                RemoveLocked(index);
+            nint value = *cell;
+            if (!_closed && value != 0 && (value & 1) == 0)
+                UnlinkLocked((CachedBlock*)value, mark: 0);
         }
     }
 
@@ -76,111 +102,175 @@ internal sealed unsafe class BlockCacheShard
         lock (_gate)
         {
             _budgetBytes = bytes;
-            EvictLocked(0);
+            EvictLocked();
         }
     }
 
-    /// <summary>Frees what nobody holds; the rest goes with its last pin.</summary>
-    public void Close()
+    /// <summary>Frees what nobody holds; what is pinned goes with its last pin. No reader is left.</summary>
+    /// <param name="clearsCells">False for a finalizer: then the cells' tables may be gone already.</param>
+    public void Close(bool clearsCells)
     {
         lock (_gate)
         {
             _closed = true;
-            for (int index = 0; index < _slotCount; index++)
+            CloseBatchLocked();
+            foreach (nint head in (ReadOnlySpan<nint>)[(nint)_small.Head, (nint)_main.Head])
             {
-                if (_slots[index].Block != 0 && _slots[index].Pins == 0)
-                    RemoveLocked(index);
+                for (CachedBlock* block = (CachedBlock*)head; clearsCells && block != null; block = block->Next)
+                    Volatile.Write(ref *block->Cell, 0);
+                AbandonLocked((CachedBlock*)head);
+            }
+
+            while (_limbo.TryDequeue(out (long Stamp, nint First) batch))
+                AbandonLocked((CachedBlock*)batch.First);
+            _small = _main = default;
+            _usedBytes = 0;
+            foreach (ref nint first in _free.AsSpan())
+            {
+                for (CachedBlock* block = (CachedBlock*)first; block != null;)
+                {
+                    CachedBlock* next = block->Next;
+                    NativeMemory.AlignedFree(block);
+                    block = next;
+                }
+
+                first = 0;
             }
         }
     }
 
-    private static int[] NewBuckets(int count)
+    private void EvictLocked()
     {
-        int[] buckets = new int[count];
-        buckets.AsSpan().Fill(-1);
-        return buckets;
-    }
-
-    private int FindLocked(ulong hash, ulong tableId, long offset)
-    {
-        for (int index = _buckets[hash & (uint)(_buckets.Length - 1)]; index >= 0; index = _slots[index].Next)
+        // Every step takes a use away, moves on, or skips what is pinned: after so many all that is left is pinned, and the budget waits.
+        long steps = (long)(CachedBlock.UsesMax + 2) * (_small.Count + _main.Count);
+        for (; _usedBytes > _budgetBytes && steps > 0; steps--)
         {
-            ref Slot slot = ref _slots[index];
-            if (slot.TableId == tableId && slot.Offset == offset)
-                return index;
-        }
-
-        return -1;
-    }
-
-    private BlockPin PinLocked(int index)
-    {
-        ref Slot slot = ref _slots[index];
-        slot.Pins++;
-        slot.Referenced = true;
-        return new BlockPin(this, index, (byte*)slot.Block, slot.Bytes);
-    }
-
-    private void EvictLocked(int bytes)
-    {
-        // Two rounds: the first may only take away second chances. Then everything is pinned, and the budget waits.
-        for (int steps = 2 * _slotCount; steps > 0 && _usedBytes + bytes > _budgetBytes; steps--)
-        {
-            _hand = _hand + 1 >= _slotCount ? 0 : _hand + 1;
-            ref Slot slot = ref _slots[_hand];
-            if (slot.Block == 0 || slot.Pins > 0)
+            bool fromSmall = _small.Bytes > _budgetBytes / SmallShare || _main.Tail == null;
+            CachedBlock* block = fromSmall ? _small.Tail : _main.Tail;
+            if (block == null)
+                return;
+            if (block->Uses > 0 || block->IsPinned)
+            {
+                MoveLocked(block, fromSmall && block->Uses == 0 ? BlockQueue.Small : BlockQueue.Main);
+                block->Uses = (byte)(fromSmall || block->Uses == 0 ? 0 : block->Uses - 1);
                 continue;
-            if (slot.Referenced)
-                slot.Referenced = false;
-            else
-                RemoveLocked(_hand);
-        }
-    }
-
-    private void RemoveLocked(int index)
-    {
-        ref Slot slot = ref _slots[index];
-        ref int link = ref _buckets[slot.Hash & (uint)(_buckets.Length - 1)];
-        while (link != index)
-            link = ref _slots[link].Next;
-        link = slot.Next;
-        _usedBytes -= slot.Bytes;
-        NativeMemory.Free((void*)slot.Block);
-        slot = default;
-        slot.Next = _freeSlot;
-        _freeSlot = index;
-    }
-
-    private int TakeSlotLocked()
-    {
-        if (_freeSlot >= 0)
-        {
-            int free = _freeSlot;
-            _freeSlot = _slots[free].Next;
-            return free;
-        }
-
-        if (_slotCount == _slots.Length)
-        {
-            Array.Resize(ref _slots, 2 * _slots.Length);
-            _buckets = NewBuckets(2 * _slots.Length);
-            for (int index = 0; index < _slotCount; index++)
-            {
-                int bucket = (int)(_slots[index].Hash & (uint)(_buckets.Length - 1));
-                _slots[index].Next = _buckets[bucket];
-                _buckets[bucket] = index;
             }
-        }
 
-        return _slotCount++;
+            _evicted++;
+            UnlinkLocked(block, mark: fromSmall ? (nint)((_evicted << 1) | 1) : 0);
+        }
     }
 
-    private struct Slot
+    private void UnlinkLocked(CachedBlock* block, nint mark)
     {
-        public ulong TableId, Hash;
-        public long Offset;
-        public nint Block;
-        public int Bytes, Next, Pins;
-        public bool Referenced;
+        Volatile.Write(ref *block->Cell, mark);
+        block->Cell = null;
+        Of(block->Queue).Remove(block);
+        block->Queue = BlockQueue.None;
+        _usedBytes -= block->AllocatedBytes;
+        block->Next = _batch;
+        _batch = block;
+        if (++_batchCount >= BatchBlocks)
+        {
+            CloseBatchLocked();
+            DrainLocked();
+        }
+    }
+
+    private void CloseBatchLocked()
+    {
+        if (_batch == null)
+            return;
+        _limbo.Enqueue((ReadEpoch.Stamp(), (nint)_batch));
+        _batch = null;
+        _batchCount = 0;
+    }
+
+    private void DrainLocked()
+    {
+        // The batch before had the time that this one took to fill: mostly it is safe at the first look.
+        if (_limbo.Count < 2)
+            return;
+        long safe = ReadEpoch.SafeStamp();
+        while (_limbo.TryPeek(out (long Stamp, nint First) batch) && batch.Stamp <= safe)
+        {
+            _limbo.Dequeue();
+            AbandonLocked((CachedBlock*)batch.First);
+        }
+    }
+
+    /// <summary>Of a chain that no reader can reach: frees what is not pinned.</summary>
+    private void AbandonLocked(CachedBlock* block)
+    {
+        while (block != null)
+        {
+            CachedBlock* next = block->Next;
+            if (block->Abandon())
+                FreeLocked(block);
+            block = next;
+        }
+    }
+
+    private void FreeLocked(CachedBlock* block)
+    {
+        int size = block->AllocatedBytes / SizeStep;
+        if (_closed || size >= SizesMax || _freeBytes + block->AllocatedBytes > Math.Max(_budgetBytes / 32, BatchBlocks * 8L * 1024))
+        {
+            NativeMemory.AlignedFree(block);
+            return;
+        }
+
+        Invariant.Poison(new Span<byte>((byte*)block + CachedBlock.Bytes, block->AllocatedBytes - CachedBlock.Bytes));
+        _freeBytes += block->AllocatedBytes;
+        block->Next = (CachedBlock*)_free[size];
+        _free[size] = (nint)block;
+    }
+
+    private void LinkLocked(CachedBlock* block, BlockQueue queue)
+    {
+        block->Queue = queue;
+        Of(queue).AddFirst(block);
+    }
+
+    private void MoveLocked(CachedBlock* block, BlockQueue queue)
+    {
+        Of(block->Queue).Remove(block);
+        LinkLocked(block, queue);
+    }
+
+    private ref List Of(BlockQueue queue) => ref queue == BlockQueue.Small ? ref _small : ref _main;
+
+    /// <summary>A queue: in at the head, out at the tail.</summary>
+    private struct List
+    {
+        public CachedBlock* Head, Tail;
+        public long Bytes, Count;
+
+        public void AddFirst(CachedBlock* block)
+        {
+            block->Previous = null;
+            block->Next = Head;
+            if (Head != null)
+                Head->Previous = block;
+            else
+                Tail = block;
+            Head = block;
+            Bytes += block->AllocatedBytes;
+            Count++;
+        }
+
+        public void Remove(CachedBlock* block)
+        {
+            if (block->Previous != null)
+                block->Previous->Next = block->Next;
+            else
+                Head = block->Next;
+            if (block->Next != null)
+                block->Next->Previous = block->Previous;
+            else
+                Tail = block->Previous;
+            Bytes -= block->AllocatedBytes;
+            Count--;
+        }
     }
 }

@@ -1,18 +1,38 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
+
 namespace ShardForge.Storage.Lsm.Table;
 
 /// <summary>Walks a block, building each key in its own buffer. Reusable for one block after another; the caller keeps the block pinned.</summary>
-/// <remarks>One thread. Backwards it walks again from the restart before: a block is short.</remarks>
+/// <remarks>One thread. Backwards it walks again from the restart before: a block is short. The buffer starts with the bytes of the restart's key that the last
+/// entry shared, and those are all that the next one can share.</remarks>
 internal sealed unsafe class BlockCursor
 {
     private BlockView _block;
-    private byte[] _key = new byte[64];
-    private int _keyBytes, _sharedMax, _entry;    // the key buffer starts with that many bytes of the restart's key
-    private byte* _value, _next;
-    private int _valueBytes;
+    private byte[] _buffer;             // pinned, and has room for a vector behind the key
+    private byte* _key;
+    private int _room, _keyBytes, _sharedMax, _untilRestart, _entry, _valueBytes;
+    private byte* _value;
+
+    public BlockCursor()
+    {
+        _buffer = [];
+        Grow(64);
+    }
 
     public bool IsValid => (uint)_entry < (uint)_block.EntryCount;
 
-    public ReadOnlySpan<byte> Key => _key.AsSpan(0, _keyBytes);
+    /// <summary>Until the next move.</summary>
+    public byte* KeyAt => _key;
+
+    public int KeyBytes => _keyBytes;
+
+    public ReadOnlySpan<byte> Key => new(_key, _keyBytes);
+
+    public byte* ValueAt => _value;
+
+    public int ValueBytes => _valueBytes;
 
     public ReadOnlySpan<byte> Value => new(_value, _valueBytes);
 
@@ -23,7 +43,7 @@ internal sealed unsafe class BlockCursor
     {
         _block = block;
         _entry = block.EntryCount;
-        Invariant.Poison(_key);
+        Invariant.Poison(_buffer);
     }
 
     /// <summary>Lets go of the block.</summary>
@@ -35,11 +55,13 @@ internal sealed unsafe class BlockCursor
 
     public void SeekFirst()
     {
-        _entry = 0;
         if (_block.EntryCount == 0)
+        {
+            _entry = 0;
             return;
-        _next = _block.Start;
-        Decode();
+        }
+
+        ToRestart(0);
     }
 
     public void SeekLast() => SeekEntry(_block.EntryCount - 1);
@@ -48,14 +70,10 @@ internal sealed unsafe class BlockCursor
     {
         if (_block.EntryCount == 0)
             return;
-        int restart = _block.FindRestart(key, trailer);
-        _entry = restart * _block.RestartInterval;
-        _next = _block.Restart(restart);
-        Decode();
+        ToRestart(_block.FindRestart(key, trailer));
         while (EntryTrailer.Compare(Key, Trailer, key, trailer) < 0)
         {
-            MoveNext();
-            if (!IsValid)
+            if (!MoveNext())
                 return;
         }
     }
@@ -66,10 +84,14 @@ internal sealed unsafe class BlockCursor
         SeekEntry((IsValid ? _entry : _block.EntryCount) - 1);
     }
 
-    public void MoveNext()
+    /// <returns>False: that was the last one.</returns>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public bool MoveNext()
     {
-        if (++_entry < _block.EntryCount)
-            Decode();
+        if (++_entry >= _block.EntryCount)
+            return false;
+        Decode(_value + _valueBytes);
+        return true;
     }
 
     public void MovePrevious() => SeekEntry(_entry - 1);
@@ -82,29 +104,51 @@ internal sealed unsafe class BlockCursor
             return;
         }
 
-        int restart = entry / _block.RestartInterval;
-        _entry = restart * _block.RestartInterval;
-        _next = _block.Restart(restart);
-        Decode();
+        ToRestart(entry / _block.RestartInterval);
         while (_entry < entry)
             MoveNext();
     }
 
-    private void Decode()
+    private void ToRestart(int restart)
     {
-        byte* at = _next;
+        _entry = restart * _block.RestartInterval;
+        _untilRestart = 0;
+        Decode(_block.Restart(restart));
+    }
+
+    private void Decode(byte* at)
+    {
         _block.DecodeEntry(ref at, out int shared, out int own, out int valueBytes);
-        int keyBytes = shared + own;
-        bool isRestart = _entry % _block.RestartInterval == 0;
-        if (shared > (isRestart ? 0 : _sharedMax))
+        bool isRestart = --_untilRestart < 0;
+        if (isRestart)
+        {
+            _untilRestart = _block.RestartInterval - 1;
+            _sharedMax = 0;
+        }
+
+        if (shared > _sharedMax)
             BlockView.ThrowMalformed();
+        int keyBytes = shared + own;
+        if (keyBytes > _room)
+            Grow(keyBytes);
+
+        // Sixteen bytes may be read, whatever is wanted: the block's tail follows its entries.
+        if (own <= Vector128<byte>.Count)
+            Vector128.Load(at).Store(_key + shared);
+        else
+            new ReadOnlySpan<byte>(at, own).CopyTo(new Span<byte>(_key + shared, own));
         _sharedMax = isRestart ? own : shared;
-        if (_key.Length < keyBytes)
-            Array.Resize(ref _key, Math.Max(keyBytes, 2 * _key.Length));
-        new ReadOnlySpan<byte>(at, own).CopyTo(_key.AsSpan(shared));
         _keyBytes = keyBytes;
         _value = at + own;
         _valueBytes = valueBytes;
-        _next = _value + valueBytes;
+    }
+
+    private void Grow(int keyBytes)
+    {
+        _room = Math.Max(keyBytes, 2 * _room);
+        byte[] larger = GC.AllocateArray<byte>(_room + Vector128<byte>.Count, pinned: true);
+        _buffer.AsSpan(0, Math.Min(_buffer.Length, _room)).CopyTo(larger);
+        _buffer = larger;
+        _key = (byte*)Unsafe.AsPointer(ref MemoryMarshal.GetArrayDataReference(larger));
     }
 }

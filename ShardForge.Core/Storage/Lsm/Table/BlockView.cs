@@ -15,24 +15,23 @@ internal readonly unsafe struct BlockView
     private readonly byte _trailerWidth;
     private readonly bool _wideOffsets;
 
-    private BlockView(byte* start, byte* trailers, byte* restarts, ulong trailerBase, byte trailerWidth, bool wide, int entryCount, int restartInterval, int restartCount)
+    private BlockView(byte* start, byte* trailers, ulong trailerBase, byte trailerWidth, bool wide, int entryCount, int restartInterval)
     {
         _start = start;
         _trailers = trailers;
-        _restarts = restarts;
+        _restarts = trailers + ((long)entryCount * trailerWidth);
         _trailerBase = trailerBase;
         _trailerWidth = trailerWidth;
         _wideOffsets = wide;
         EntryCount = entryCount;
         RestartInterval = restartInterval;
-        RestartCount = restartCount;
     }
 
     public int EntryCount { get; }
 
     public int RestartInterval { get; }
 
-    public int RestartCount { get; }
+    public int RestartCount => (int)((EntryCount + (long)RestartInterval - 1) / RestartInterval);
 
     /// <summary>Where the entries start.</summary>
     public byte* Start => _start;
@@ -59,13 +58,31 @@ internal readonly unsafe struct BlockView
         if (behind > bytes)
             return false;
         byte* trailers = block + (bytes - behind);
-        view = new(block, trailers, trailers + ((long)entryCount * width), trailerBase, (byte)width, wide, entryCount, interval, restartCount);
+        view = new(block, trailers, trailerBase, (byte)width, wide, entryCount, interval);
         return true;
     }
 
     /// <summary>The same entries with all trailers higher by so much: those of a table that was taken in from outside.</summary>
-    public BlockView WithTrailersAbove(ulong trailer) =>
-        new(_start, _trailers, _restarts, _trailerBase + trailer, _trailerWidth, _wideOffsets, EntryCount, RestartInterval, RestartCount);
+    public BlockView WithTrailersAbove(ulong trailer) => new(_start, _trailers, _trailerBase + trailer, _trailerWidth, _wideOffsets, EntryCount, RestartInterval);
+
+    /// <summary>A block whose header <see cref="Describe"/> has filled.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static BlockView Of(CachedBlock* block)
+    {
+        byte* content = CachedBlock.Content(block);
+        return new(content, content + block->TrailersAt, block->TrailerBase, block->TrailerWidth, block->WideOffsets, block->EntryCount, block->RestartInterval);
+    }
+
+    /// <summary>Writes what a view needs into a block's header.</summary>
+    public void Describe(CachedBlock* block)
+    {
+        block->TrailersAt = (int)(_trailers - _start);
+        block->TrailerBase = _trailerBase;
+        block->TrailerWidth = _trailerWidth;
+        block->WideOffsets = _wideOffsets;
+        block->EntryCount = EntryCount;
+        block->RestartInterval = (byte)RestartInterval;
+    }
 
     public byte* Restart(int index)
     {
@@ -80,19 +97,25 @@ internal readonly unsafe struct BlockView
     {
         if (_trailerWidth == 0)
             return _trailerBase;
-        byte* at = _trailers + ((long)entry * _trailerWidth);
-        ulong value = 0;
-        for (int index = _trailerWidth - 1; index >= 0; index--)
-            value = (value << 8) | at[index];
-        return _trailerBase + value;
+        // Eight bytes are there in any case: the tail follows.
+        ulong value = Unsafe.ReadUnaligned<ulong>(_trailers + ((long)entry * _trailerWidth));
+        return _trailerBase + (value & (ulong.MaxValue >> (64 - (8 * _trailerWidth))));
     }
 
     /// <summary>Key of the entry at a restart.</summary>
     public ReadOnlySpan<byte> RestartKey(int index)
     {
         byte* at = Restart(index);
-        DecodeEntry(ref at, out int shared, out int own, out int valueBytes);
+        DecodeEntry(ref at, out _, out int own, out _);
         return new(at, own);
+    }
+
+    /// <summary>Value of the entry at a restart.</summary>
+    public ReadOnlySpan<byte> RestartValue(int index)
+    {
+        byte* at = Restart(index);
+        DecodeEntry(ref at, out _, out int own, out int valueBytes);
+        return new(at + own, valueBytes);
     }
 
     /// <summary>Reads an entry's lengths; <paramref name="at"/> comes out at its own key bytes, which the value follows.</summary>

@@ -1,128 +1,160 @@
 namespace ShardForge.Storage.Lsm.Table;
 
-/// <summary>Walks a table: a cursor in the index and one in the block that it names, which stays pinned while it is there.</summary>
-internal sealed class TableCursor(bool fillCache) : EntryCursor
+/// <summary>Walks a table, block by block; the block that it is in stays pinned. An heir goes on in other tables.</summary>
+internal unsafe class TableCursor(bool fillCache) : EntryCursor
 {
-    private readonly BlockCursor _index = new(), _data = new();
+    private readonly BlockCursor _data = new();
+    private readonly ReadBuffer _buffer = new();
     private TableReader? _table;
     private BlockPin _pin;
-    private long _pinOffset = -1;
-
-    public override bool IsValid => _data.IsValid;
-
-    public override ReadOnlySpan<byte> Key => _data.Key;
-
-    public override ulong Trailer => _data.Trailer;
-
-    public override ReadOnlySpan<byte> Value => _data.Value;
+    private int _block = -1;    // pinned; -1: none
 
     /// <summary>Takes a table, of which the caller holds the version; stands nowhere.</summary>
     public void Open(TableReader table)
     {
         Unpin();
         _table = table;
-        _index.Open(table.Index);
     }
 
-    public override void SeekFirst()
-    {
-        _index.SeekFirst();
-        OpenBlock();
-        _data.SeekFirst();
-        SkipForward();
-    }
+    public override void SeekFirst() => ToFirstFrom(0);
 
-    public override void SeekLast()
-    {
-        _index.SeekLast();
-        OpenBlock();
-        _data.SeekLast();
-    }
+    public override void SeekLast() => ToLastFrom(LastBlock);
 
     public override void Seek(ReadOnlySpan<byte> key, ulong trailer)
     {
-        _index.Seek(key, trailer);
-        OpenBlock();
-        _data.Seek(key, trailer);
-        SkipForward();
+        int block = _table!.FindBlock(key, trailer);
+        if (OpenBlock(block))
+        {
+            _data.Seek(key, trailer);
+            if (_data.IsValid)
+            {
+                Stand();
+                return;
+            }
+
+            block++;
+        }
+
+        ToFirstFrom(block);
     }
 
     public override void SeekBefore(ReadOnlySpan<byte> key, ulong trailer)
     {
         // The block that could hold (key, trailer) has the entry before it, or that is the last of the block before.
-        _index.Seek(key, trailer);
-        if (!_index.IsValid)
+        int block = _table!.FindBlock(key, trailer);
+        if (block == _table.BlockCount)
         {
-            SeekLast();
+            ToLastFrom(LastBlock);
             return;
         }
 
-        OpenBlock();
+        OpenBlock(block);
         _data.SeekBefore(key, trailer);
-        if (!_data.IsValid)
-            PreviousBlock();
+        if (_data.IsValid)
+            Stand();
+        else
+            ToLastFrom(block - 1);
     }
 
     public override void MoveNext()
     {
-        _data.MoveNext();
-        SkipForward();
+        if (_data.MoveNext())
+            Stand();
+        else
+            ToFirstFrom(_block + 1);
     }
 
     public override void MovePrevious()
     {
         _data.MovePrevious();
-        if (!_data.IsValid)
-            PreviousBlock();
+        if (_data.IsValid)
+            Stand();
+        else
+            ToLastFrom(_block - 1);
     }
+
+    /// <summary>Lets go of its block; stands nowhere.</summary>
+    protected void Close() => Unpin();
 
     public override void Dispose()
     {
         Unpin();
-        _index.Close();
+        _buffer.Dispose();
         _table = null;
     }
 
-    private void SkipForward()
+    /// <summary>Opens the table behind this one.</summary>
+    protected virtual bool TryOpenNextTable() => false;
+
+    /// <summary>Opens the table before this one.</summary>
+    protected virtual bool TryOpenPreviousTable() => false;
+
+    private int LastBlock => _table!.BlockCount - 1;
+
+    private void Stand() => StandOn(_data.KeyAt, _data.KeyBytes, _data.Trailer, _data.ValueAt, _data.ValueBytes);
+
+    private void ToFirstFrom(int block)
     {
-        if (_data.IsValid || !_index.IsValid)
-            return;
-        _index.MoveNext();
-        OpenBlock();
-        _data.SeekFirst();
+        do
+        {
+            for (; OpenBlock(block); block++)
+            {
+                _data.SeekFirst();
+                if (!_data.IsValid)
+                    continue;
+                Stand();
+                return;
+            }
+
+            block = 0;
+        }
+        while (TryOpenNextTable());
     }
 
-    private void PreviousBlock()
+    private void ToLastFrom(int block)
     {
-        _index.MovePrevious();
-        OpenBlock();
-        _data.SeekLast();
+        do
+        {
+            for (; OpenBlock(block); block--)
+            {
+                _data.SeekLast();
+                if (!_data.IsValid)
+                    continue;
+                Stand();
+                return;
+            }
+
+            if (!TryOpenPreviousTable())
+                return;
+            block = LastBlock;
+        }
+        while (true);
     }
 
-    private void OpenBlock()
+    /// <returns>False: there is no such block; it stands nowhere.</returns>
+    private bool OpenBlock(int block)
     {
-        if (!_index.IsValid)
+        if ((uint)block >= (uint)_table!.BlockCount)
         {
             Unpin();
-            return;
+            return false;
         }
 
-        BlockHandle handle = _table!.ReadHandle(_index.Value);
-        if (handle.Offset == _pinOffset)
-            return;
+        if (block == _block)
+            return true;
         Unpin();
-        BlockPin pin = _table.Pin(handle, fillCache);
-        _data.Open(_table.View(pin, handle));
-        _pin = pin;
-        _pinOffset = handle.Offset;
+        _pin = _table.Pin(block, fillCache, _buffer);
+        _block = block;
+        _data.Open(BlockView.Of(_pin.Block));
+        return true;
     }
 
     private void Unpin()
     {
+        StandNowhere();
         _data.Close();
-        if (!_pin.IsNone)
-            _pin.Release();
+        _pin.Release();
         _pin = default;
-        _pinOffset = -1;
+        _block = -1;
     }
 }

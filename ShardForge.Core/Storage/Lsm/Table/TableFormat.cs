@@ -24,11 +24,11 @@ internal enum BlockCompression : byte
 /// properties  a block of names and values (<see cref="TableProperties"/>), with the handles of filter and range tombstones
 /// range tombstones  a block: key = start, value = end (exclusive), trailer with the sequence number
 /// </code>
-/// Versions of the format: 1 (this one). A higher one is refused with <see cref="ConfigurationException"/>.</remarks>
+/// Versions of the format: 2 (this one; in 1, never released, entries shared bytes with the entry before). Another one is refused with <see cref="ConfigurationException"/>.</remarks>
 internal static class TableFormat
 {
     public const ulong Magic = 0x315453535F464453;    // "SDF_SST1"
-    public const uint Version = 1;
+    public const uint Version = 2;
     public const int HeaderBytes = 16, FooterBytes = 64, BlockTrailerBytes = 5;
     private const int CrcAt = 52;
 

@@ -1,20 +1,26 @@
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics.X86;
 using ShardForge.Common;
 
 namespace ShardForge.Storage.Lsm.Table;
 
 /// <summary>An open table: its index and filter in native memory, its blocks through the cache.</summary>
-/// <remarks>Safe for concurrent use. Whoever reads holds the version that names the table, so it is not disposed meanwhile.</remarks>
+/// <remarks>Safe for concurrent use. Whoever reads is in an epoch or holds the version that names the table, so it is not disposed meanwhile.</remarks>
 internal sealed unsafe class TableReader : IDisposable
 {
+    /// <summary>For point reads that miss the cache; a cursor has its own.</summary>
+    [ThreadStatic]
+    private static ReadBuffer? s_threadBuffer;
+
     private readonly IFile _file;
     private readonly long _fileBytes;
     private readonly BlockCache _cache;
     private readonly LsmCounters _counters;
-    private readonly ulong _tableId, _cacheId, _sequenceBase;
-    private byte* _index, _filter;
-    private int _indexBytes, _filterBytes;
-    private BlockView _indexView;
+    private readonly ulong _tableId, _sequenceBase;
+    private byte* _filter;
+    private int _filterBytes, _tagRoom, _suffixBytes;
+    private long _dataEndOffset;
+    private TableIndex? _index;
 
     private TableReader(IFile file, long fileBytes, TableFooter footer, ulong ingestedAt, BlockCache cache, LsmCounters counters)
     {
@@ -24,7 +30,6 @@ internal sealed unsafe class TableReader : IDisposable
         _sequenceBase = LsmFiles.IsExternalTableId(footer.TableId) ? EntryTrailer.Of(ingestedAt, EntryKind.Delete) : 0;
         _cache = cache;
         _counters = counters;
-        _cacheId = cache.NewTableId();
     }
 
     ~TableReader() => FreeMemory();
@@ -36,7 +41,8 @@ internal sealed unsafe class TableReader : IDisposable
     /// <summary>Range tombstones as they were written (fragments, one per sequence number).</summary>
     public RangeTombstone[] Tombstones { get; private set; } = [];
 
-    public BlockView Index => _indexView;
+    /// <summary>Data blocks.</summary>
+    public int BlockCount => _index!.BlockCount;
 
     /// <summary>Opens a table; <paramref name="file"/> is taken over, also by a failure.</summary>
     /// <param name="file">The table.</param>
@@ -60,7 +66,7 @@ internal sealed unsafe class TableReader : IDisposable
         }
         finally
         {
-            if (table is null || table._index == null)
+            if (table is null || table._index is null)
             {
                 table?.FreeMemory();
                 file.Dispose();
@@ -71,71 +77,77 @@ internal sealed unsafe class TableReader : IDisposable
     /// <summary>False: no key of this hash is in the table.</summary>
     public bool MayContain(ulong hash) => _filter == null || BloomFilter.MayContain(_filter, _filterBytes, hash);
 
-    /// <summary>To the first entry at or after (key, trailer). The hit holds a pin, also the false one that has none.</summary>
-    public bool TrySeek(ReadOnlySpan<byte> key, ulong trailer, bool nextBlock, ref TableHit hit)
+    /// <summary>To the first entry of the key's group at or after (key, trailer), or some entry that is not of the group. Inside an epoch; the hit lives as long.</summary>
+    /// <param name="key">What is wanted.</param>
+    /// <param name="hash">Of its group, as the filter has it.</param>
+    /// <param name="trailer">See <see cref="EntryTrailer.Visible"/>.</param>
+    /// <param name="nextBlock">Whether a later version will do, which may be in the next block.</param>
+    /// <param name="hit">Released by the caller, whatever comes out.</param>
+    public bool TrySeek(ReadOnlySpan<byte> key, ulong hash, ulong trailer, bool nextBlock, ref TableHit hit)
     {
-        BlockSearch index = default;
-        if (!index.Find(_indexView, key, trailer))
+        TableIndex index = _index!;
+        int at = index.Find(key, trailer), end = Math.Min(index.BlockCount, nextBlock ? at + 2 : at + 1);
+        int number = at;
+        try
+        {
+            for (; number < end; number++)
+            {
+                if (TrySeekBlock(number, key, hash, trailer, ref hit))
+                    return true;
+                hit.Release();
+            }
+
             return false;
-        BlockHandle handle = ReadHandle(index.Value);
-        BlockPin pin = Pin(handle, fillCache: true);
-        BlockSearch search = default;
-        bool found = search.Find(View(pin, handle), key, trailer);
-        if (found)
-        {
-            hit.Set(pin, search);
-            return true;
         }
-
-        pin.Release();
-        return nextBlock && TrySeekNextBlock(key, index, ref hit);
-    }
-
-    /// <summary>Pins a block; from the file where it is not in the cache.</summary>
-    public BlockPin Pin(BlockHandle handle, bool fillCache)
-    {
-        if (_cache.TryPin(_cacheId, handle.Offset, out BlockPin pin))
+        catch (InvalidDataException error)
         {
-            _counters.BlockCacheHits.Increment();
-            return pin;
+            throw new CorruptionException(_file.Path, index.Handle(number).Offset, error.Message, error);
         }
-
-        _counters.BlockCacheMisses.Increment();
-        byte* block = BlockReader.Read(_file, _tableId, handle, out int bytes);
-        return fillCache ? _cache.Insert(_cacheId, handle.Offset, block, bytes) : new BlockPin(null, 0, block, bytes);
     }
 
-    public BlockView View(in BlockPin pin, BlockHandle handle)
+    /// <summary>Pins a block for longer than an epoch; from the file where it is not in the cache.</summary>
+    /// <param name="number">Of the block.</param>
+    /// <param name="fillCache">Whether it comes into the cache.</param>
+    /// <param name="buffer">The caller's.</param>
+    public BlockPin Pin(int number, bool fillCache, ReadBuffer buffer)
     {
-        if (BlockView.TryOpen(pin.Block, pin.Bytes, out BlockView view))
-            return _sequenceBase == 0 ? view : view.WithTrailersAbove(_sequenceBase);
-        pin.Release();
-        throw new CorruptionException(_file.Path, handle.Offset, "the checksum is right and the content is not a block.");
+        nint* cell = _index!.Cell(number);
+        using ReadEpoch epoch = ReadEpoch.Enter();
+        CachedBlock* block = BlockCache.Find(cell);
+        bool isLoose = false;
+        if (block != null)
+            _counters.CountHit();
+        else
+            block = Read(number, fillCache, buffer, out isLoose);
+        block->Pin();
+
+        // In no cell: it goes with this pin.
+        if (isLoose)
+            block->Abandon();
+        return new BlockPin(_cache, cell, block);
     }
 
-    public BlockHandle ReadHandle(ReadOnlySpan<byte> value)
-    {
-        if (!BlockHandle.TryRead(value, out BlockHandle handle))
-            throw new CorruptionException(_file.Path, 0, "the index has an entry that is not a handle.");
-        TableFormat.CheckHandle(_file.Path, _fileBytes, handle);
-        return handle;
-    }
+    /// <summary>The first block that can have an entry at or after (key, trailer); <see cref="BlockCount"/>: none.</summary>
+    public int FindBlock(ReadOnlySpan<byte> key, ulong trailer) => _index!.Find(key, trailer);
 
     /// <summary>Reads every block of the file and checks it.</summary>
     public void Verify()
     {
-        BlockCursor index = new();
-        index.Open(_indexView);
+        using ReadBuffer buffer = new();
         BlockCursor data = new();
-        for (index.SeekFirst(); index.IsValid; index.MoveNext())
+        for (int number = 0; number < BlockCount; number++)
         {
-            BlockHandle handle = ReadHandle(index.Value);
-            byte* block = BlockReader.Read(_file, _tableId, handle, out int bytes);
-            BlockPin pin = new(null, 0, block, bytes);
-            data.Open(View(pin, handle));
-            for (data.SeekFirst(); data.IsValid; data.MoveNext())
-                Invariant.Check(EntryTrailer.Compare(data.Key, data.Trailer, index.Key, index.Trailer) <= 0);
-            pin.Release();
+            CachedBlock* block = Read(number, fillCache: false, buffer, out _);
+            try
+            {
+                data.Open(BlockView.Of(block));
+                for (data.SeekFirst(); data.IsValid; data.MoveNext())
+                    Invariant.Check(EntryTrailer.Compare(data.Key, data.Trailer, _index!.Separator(number), _index.SeparatorTrailer(number)) <= 0);
+            }
+            finally
+            {
+                _cache.Free(_index!.Cell(number), block);
+            }
         }
     }
 
@@ -146,125 +158,203 @@ internal sealed unsafe class TableReader : IDisposable
         GC.SuppressFinalize(this);
     }
 
-    private bool TrySeekNextBlock(ReadOnlySpan<byte> key, in BlockSearch index, ref TableHit hit)
+    private bool TrySeekBlock(int number, ReadOnlySpan<byte> key, ulong hash, ulong trailer, ref TableHit hit)
     {
-        // The wanted key lies between the block's last entry and its separator: what follows is the next block's first entry.
-        byte[] separator = [.. key[..index.SharedBytes], .. index.OwnKey];
-        BlockCursor cursor = new();
-        cursor.Open(_indexView);
-        cursor.Seek(separator, index.Trailer);
-        cursor.MoveNext();
-        if (!cursor.IsValid)
-            return false;
-        BlockHandle handle = ReadHandle(cursor.Value);
-        BlockPin pin = Pin(handle, fillCache: true);
-        BlockSearch search = default;
-        if (search.Find(View(pin, handle), key, EntryTrailer.Oldest))
+        nint* cell = _index!.Cell(number);
+        CachedBlock* block = BlockCache.Find(cell);
+        BlockView view;
+        if (block != null)
         {
-            hit.Set(pin, search);
-            return true;
+            Prefetch(block);
+            _counters.CountHit();
+            view = BlockView.Of(block);
+            BlockTags.BuildOnce(block, view, _suffixBytes);
+        }
+        else
+        {
+            ReadBuffer buffer = s_threadBuffer ??= new ReadBuffer();
+            block = Read(number, fillCache: true, buffer, out bool isLoose);
+            buffer.Forget();
+            if (isLoose)
+                hit.Own(_cache, cell, block);
+            view = BlockView.Of(block);
         }
 
-        pin.Release();
-        return false;
+        return BlockTags.IsBuilt(block)
+            ? BlockTags.Find(block, view, key, hash, trailer, _suffixBytes, ref hit.Found)
+            : hit.Found.Find(view, key, trailer);
+    }
+
+    /// <summary>Header, tags and offsets of a usual block, all at once.</summary>
+    private static void Prefetch(CachedBlock* block)
+    {
+        if (!Sse.IsSupported)
+            return;
+        byte* at = (byte*)block;
+        Sse.Prefetch0(at);
+        Sse.Prefetch0(at + 64);
+        Sse.Prefetch0(at + 128);
+        Sse.Prefetch0(at + 192);
+    }
+
+    /// <summary>Reads a block from the file.</summary>
+    /// <param name="number">Of the block.</param>
+    /// <param name="fillCache">Whether it comes into the cache; inside an epoch then.</param>
+    /// <param name="buffer">Used meanwhile.</param>
+    /// <param name="isLoose">It is in no cell: the caller frees it.</param>
+    private CachedBlock* Read(int number, bool fillCache, ReadBuffer buffer, out bool isLoose)
+    {
+        _counters.CountMiss();
+        BlockHandle handle = _index!.Handle(number);
+        nint* cell = _index.Cell(number);
+        StoredBlock stored = buffer.Read(_file, _tableId, handle, _dataEndOffset);
+        CachedBlock* block = _cache.Allocate(cell, stored.ContentBytes, _tagRoom);
+        byte* content = CachedBlock.Content(block);
+        bool isWhole = false;
+        try
+        {
+            stored.Decode(new Span<byte>(content, stored.ContentBytes));
+            if (!BlockView.TryOpen(content, stored.ContentBytes, out BlockView view))
+                throw new CorruptionException(_file.Path, handle.Offset, "the checksum is right and the content is not a block.");
+            view.Describe(block);
+            block->TrailerBase += _sequenceBase;
+            isWhole = true;
+        }
+        finally
+        {
+            if (!isWhole)
+                _cache.Free(cell, block);
+        }
+
+        isLoose = true;
+        return fillCache ? _cache.Insert(cell, block, out isLoose) : block;
     }
 
     private void Load(TableFooter footer)
     {
         byte* block = BlockReader.Read(_file, _tableId, footer.Properties, out int bytes);
-        BlockPin pin = new(null, 0, block, bytes);
-        Properties = TableProperties.Read(View(pin, footer.Properties));
-        pin.Release();
+        try
+        {
+            Properties = TableProperties.Read(View(block, bytes, footer.Properties));
+        }
+        finally
+        {
+            NativeMemory.Free(block);
+        }
+
         if (Properties.IndexLevels != 1)
             throw new ConfigurationException("DataDirectory", $"{Path} has an index of {Properties.IndexLevels} levels; this version of the library reads 1.");
 
+        // Tags go by what the filter hashes, and the filter says what that is.
+        _suffixBytes = Properties.VersionSuffixBytes;
+        _tagRoom = BlockTags.RoomFor(Properties.Entries, Properties.DataBlocks);
         if (!Properties.Filter.IsNone)
-        {
-            TableFormat.CheckHandle(Path, _fileBytes, Properties.Filter);
-            block = BlockReader.Read(_file, _tableId, Properties.Filter, out _filterBytes);
-            _filter = (byte*)NativeMemory.AlignedAlloc((nuint)_filterBytes, 64);
-            NativeMemory.Copy(block, _filter, (nuint)_filterBytes);
-            NativeMemory.Free(block);
-            if (!BloomFilter.IsWellFormed(new(_filter, _filterBytes)))
-                throw new CorruptionException(Path, Properties.Filter.Offset, "the filter's checksum is right and its content is not a filter.");
-        }
-
+            LoadFilter();
         if (!Properties.Tombstones.IsNone)
             Tombstones = LoadTombstones(Properties.Tombstones);
 
         // Last: an open index says that all of it is there.
-        byte* index = BlockReader.Read(_file, _tableId, footer.Index, out _indexBytes);
-        if (!BlockView.TryOpen(index, _indexBytes, out _indexView))
+        block = BlockReader.Read(_file, _tableId, footer.Index, out bytes);
+        TableIndex? index = null;
+        try
         {
-            NativeMemory.Free(index);
-            throw new CorruptionException(Path, footer.Index.Offset, "the index's checksum is right and its content is not a block.");
+            index = TableIndex.TryCreate(block, bytes) ?? throw new CorruptionException(Path, footer.Index.Offset, "the index's checksum is right and its content is not an index.");
+        }
+        finally
+        {
+            if (index is null)
+                NativeMemory.Free(block);
+        }
+
+        try
+        {
+            for (int number = 0; number < index.BlockCount; number++)
+                TableFormat.CheckHandle(Path, _fileBytes, index.Handle(number));
+        }
+        catch
+        {
+            index.Dispose();
+            throw;
+        }
+
+        if (index.BlockCount > 0)
+        {
+            BlockHandle last = index.Handle(index.BlockCount - 1);
+            _dataEndOffset = last.Offset + last.Bytes + TableFormat.BlockTrailerBytes;
         }
 
         _index = index;
-        _cache.AddFixed(_indexBytes + _filterBytes);
+        _cache.AddFixed(index.MemoryBytes + _filterBytes);
+    }
+
+    private void LoadFilter()
+    {
+        TableFormat.CheckHandle(Path, _fileBytes, Properties.Filter);
+        byte* block = BlockReader.Read(_file, _tableId, Properties.Filter, out _filterBytes);
+        _filter = (byte*)NativeMemory.AlignedAlloc((nuint)_filterBytes, 64);
+        NativeMemory.Copy(block, _filter, (nuint)_filterBytes);
+        NativeMemory.Free(block);
+        if (!BloomFilter.IsWellFormed(new(_filter, _filterBytes)))
+            throw new CorruptionException(Path, Properties.Filter.Offset, "the filter's checksum is right and its content is not a filter.");
     }
 
     private RangeTombstone[] LoadTombstones(BlockHandle handle)
     {
         TableFormat.CheckHandle(Path, _fileBytes, handle);
         byte* block = BlockReader.Read(_file, _tableId, handle, out int bytes);
-        BlockPin pin = new(null, 0, block, bytes);
-        BlockCursor cursor = new();
-        cursor.Open(View(pin, handle));
-        List<RangeTombstone> tombstones = [];
-        for (cursor.SeekFirst(); cursor.IsValid; cursor.MoveNext())
-            tombstones.Add(new(cursor.Key.ToArray(), cursor.Value.ToArray(), EntryTrailer.Sequence(cursor.Trailer)));
-        pin.Release();
-        return tombstones.ToArray();
+        try
+        {
+            BlockCursor cursor = new();
+            cursor.Open(View(block, bytes, handle));
+            List<RangeTombstone> tombstones = [];
+            for (cursor.SeekFirst(); cursor.IsValid; cursor.MoveNext())
+                tombstones.Add(new(cursor.Key.ToArray(), cursor.Value.ToArray(), EntryTrailer.Sequence(cursor.Trailer)));
+            return tombstones.ToArray();
+        }
+        finally
+        {
+            NativeMemory.Free(block);
+        }
     }
+
+    private BlockView View(byte* block, int bytes, BlockHandle handle) =>
+        BlockView.TryOpen(block, bytes, out BlockView view) ? view : throw new CorruptionException(_file.Path, handle.Offset, "the checksum is right and the content is not a block.");
 
     private void FreeMemory()
     {
-        if (_index != null)
+        if (_index is not null)
         {
-            _cache.AddFixed(-(_indexBytes + _filterBytes));
-            NativeMemory.Free(_index);
+            _cache.AddFixed(-(_index.MemoryBytes + _filterBytes));
+            _cache.RemoveAll(_index.Cells, _index.BlockCount);
+            _index.Dispose();
+            _index = null;
         }
 
         if (_filter != null)
             NativeMemory.AlignedFree(_filter);
-        _index = _filter = null;
-        _indexView = default;
+        _filter = null;
     }
 }
 
-/// <summary>What a seek in a table found; its bytes live until <see cref="Release"/>.</summary>
-internal ref struct TableHit
+/// <summary>What a seek in a table found; its bytes live until the end of the epoch and until <see cref="Release"/>.</summary>
+internal unsafe ref struct TableHit
 {
-    private BlockPin _pin;
+    public BlockSearch Found;
+    private BlockCache? _cache;
+    private nint* _cell;
+    private CachedBlock* _block;
 
-    /// <summary>Bytes of the wanted key that the found key starts with.</summary>
-    public int SharedBytes { get; private set; }
-
-    /// <summary>The rest of the found key.</summary>
-    public ReadOnlySpan<byte> OwnKey { get; private set; }
-
-    public ReadOnlySpan<byte> Value { get; private set; }
-
-    public ulong Trailer { get; private set; }
-
-    /// <summary>Whether the found key is the wanted one.</summary>
-    public bool IsKey { get; private set; }
-
-    public void Set(BlockPin pin, in BlockSearch found)
+    /// <summary>Takes a block over that is in no cell.</summary>
+    public void Own(BlockCache cache, nint* cell, CachedBlock* block)
     {
-        _pin = pin;
-        SharedBytes = found.SharedBytes;
-        OwnKey = found.OwnKey;
-        Value = found.Value;
-        Trailer = found.Trailer;
-        IsKey = found.IsKey;
+        _cache = cache;
+        _cell = cell;
+        _block = block;
     }
 
     public void Release()
     {
-        if (!_pin.IsNone)
-            _pin.Release();
-        _pin = default;
+        _cache?.Free(_cell, _block);
+        _cache = null;
     }
 }
