@@ -14,7 +14,7 @@ namespace ShardForge.Storage.Lsm;
 /// read  → memtable → immutables → level 0, newest first → level 1 … 6: the first entry found for a key is the newest
 /// </code>
 /// Folders in the order of the data: <c>Wal</c>, <c>Memtables</c>, <c>Table</c>, <c>Manifest</c>, <c>Compaction</c>; <c>Reads</c> looks into all of them. Partials: Open, Reads, Writes,
-/// Flush, Compactions (which), Merges (how), Jobs, Failures, Checkpoint.
+/// Flush, Compactions (which), Merges (how), Ingest, Jobs, Failures, Checkpoint, MultiGet, Statistics; <c>Verify</c> reads directories that are not open, <c>TimeToLive</c> is a layer above.
 /// <para><b>Threads.</b> Writers take the write latch one after the other and do no disk flush in it; readers take no latch: they enter an epoch
 /// (<see cref="ReadEpoch"/>) or add a reference to the read state, then read the visible sequence number. Flushes, one at a time, and compactions, several where they do not conflict, run on the node's workers.</para>
 /// <para><b>Latch order.</b> <see cref="VersionSet"/>'s (background only) → write latch → gate → those of the parts. The gate guards the lists and flags below; no
