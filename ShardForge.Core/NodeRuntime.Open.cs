@@ -76,6 +76,7 @@ internal sealed partial class NodeRuntime
             Directory = _directory.Path,
             FileSystem = _location.Files,
             Link = Config.ListenEndPoint is null ? null : link,
+            OldestOpenSnapshot = () => _snapshots.Oldest(_metadata?.Timestamps.LastKnown ?? default),
             TimeProvider = Config.TimeProvider,
             Logger = _loggers.CreateLogger("ShardForge.Metadata"),
         }, cancellationToken).ConfigureAwait(false);
@@ -107,6 +108,7 @@ internal sealed partial class NodeRuntime
             IsLocal = IsLedHere,
             NextId = NextOperationId,
             NextRandom = NextRandom,
+            Snapshots = _snapshots,
             ThrowIfDisposed = ThrowIfDisposed,
             StartCall = (limit, token) => new Deadline(limit < Config.OperationTimeout ? limit : Config.OperationTimeout, Config.TimeProvider, token, _stopping.Token),
         };

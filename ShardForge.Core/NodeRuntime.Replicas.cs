@@ -30,7 +30,7 @@ internal sealed partial class NodeRuntime
             _raft.FailAll(rejection);
         ThrowIfRejected();
         _releasing = ReleaseLogsAsync();
-        _upkeep = new TransactionUpkeep(Transactions, () => _shards.Values, record.Settings.HistoryWindow, _loggers.CreateLogger("ShardForge.Transactions")).RunAsync(_stopping.Token);
+        _upkeep = new TransactionUpkeep(Transactions, () => _shards.Values, _metadata.OldestOpenSnapshot, record.Settings.HistoryWindow, _loggers.CreateLogger("ShardForge.Transactions")).RunAsync(_stopping.Token);
         _broughtUp.TrySetResult();
     }
 

@@ -33,6 +33,7 @@ internal sealed partial class NodeRuntime : ILocalReplicas, IShardMapSource
     private readonly SeededRandom _random;
     private readonly CancellationTokenSource _stopping = new();
     private readonly Lock _stopGate = new();
+    private readonly OpenSnapshots _snapshots = new();
     private readonly ConcurrentDictionary<ShardId, ShardReplica> _shards = new();
     private readonly TaskCompletionSource _broughtUp = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
@@ -60,6 +61,9 @@ internal sealed partial class NodeRuntime : ILocalReplicas, IShardMapSource
     public EndPoint? ListenEndPoint => _network.ListenEndPoint;
 
     public Router Router { get; private set; } = null!;
+
+    /// <summary>The shard replicas on this node.</summary>
+    internal ICollection<ShardReplica> Replicas => _shards.Values;
 
     public TransactionContext Transactions { get; private set; } = null!;
 

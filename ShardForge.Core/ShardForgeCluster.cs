@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Net;
 using System.Runtime.CompilerServices;
 using ShardForge.Common;
@@ -88,8 +89,9 @@ public sealed partial class ShardForgeCluster : IKeyValueStore, IAsyncDisposable
         Check(cancellationToken);
         _node.Transactions.CheckKey(key);
         using Deadline deadline = _node.StartDeadline(cancellationToken);
+        Timestamp? readAt = options?.At is { } at ? await TimestampOfAsync(at, deadline).ConfigureAwait(false) : null;
         ShardResponse response = await _node.Router.ReadAsync(
-            new GetRequest { Shard = default, Epoch = default, Key = key }, static (request, map) => map.Find(request.Key.Span), deadline).ConfigureAwait(false);
+            new GetRequest { Shard = default, Epoch = default, Key = key, ReadAt = readAt }, static (request, map) => map.Find(request.Key.Span), deadline).ConfigureAwait(false);
         return response.Value;
     }
 
@@ -139,6 +141,56 @@ public sealed partial class ShardForgeCluster : IKeyValueStore, IAsyncDisposable
         using Deadline deadline = _node.StartDeadline(cancellationToken);
         ShardResponse response = await _node.Router.WriteAsync(request, SingleShard.Find, deadline).ConfigureAwait(false);
         return response.Status == ShardStatus.Ok;
+    }
+
+    /// <summary>Adds to a number at its shard's leader, atomically: it conflicts with nothing. One Raft entry.</summary>
+    /// <param name="key">Holds 8 bytes, a signed little-endian number, or is absent, which counts as 0.</param>
+    /// <param name="amount">What is added; the sum wraps around.</param>
+    /// <param name="cancellationToken">Cancelled before the call: nothing is written. Cancelled while the write is in flight: it may happen.</param>
+    /// <returns>The sum.</returns>
+    /// <exception cref="ShardForgeException">The key holds something else than 8 bytes. Nothing was written; not transient.</exception>
+    /// <exception cref="OutcomeUnknownException">The write may or may not have happened.</exception>
+    public ValueTask<long> AddAsync(ReadOnlyMemory<byte> key, long amount, CancellationToken cancellationToken = default) => ChangeNumberAsync(key, ValueChange.Add, amount, cancellationToken);
+
+    /// <summary>Lowers a number to another one, unless it is at or below it already; an absent key takes it. As <see cref="AddAsync"/>.</summary>
+    /// <param name="key">Holds 8 bytes, a signed little-endian number, or is absent.</param>
+    /// <param name="number">The number.</param>
+    /// <param name="cancellationToken">As for <see cref="AddAsync"/>.</param>
+    /// <returns>The smaller one.</returns>
+    public ValueTask<long> MinAsync(ReadOnlyMemory<byte> key, long number, CancellationToken cancellationToken = default) => ChangeNumberAsync(key, ValueChange.Min, number, cancellationToken);
+
+    /// <summary>Raises a number to another one, unless it is at or above it already; an absent key takes it. As <see cref="AddAsync"/>.</summary>
+    /// <param name="key">Holds 8 bytes, a signed little-endian number, or is absent.</param>
+    /// <param name="number">The number.</param>
+    /// <param name="cancellationToken">As for <see cref="AddAsync"/>.</param>
+    /// <returns>The larger one.</returns>
+    public ValueTask<long> MaxAsync(ReadOnlyMemory<byte> key, long number, CancellationToken cancellationToken = default) => ChangeNumberAsync(key, ValueChange.Max, number, cancellationToken);
+
+    /// <summary>Puts bytes behind a value at its shard's leader, atomically: it conflicts with nothing. One Raft entry.</summary>
+    /// <param name="key">The key; absent counts as empty.</param>
+    /// <param name="suffix">What is put behind it.</param>
+    /// <param name="cancellationToken">As for <see cref="AddAsync"/>.</param>
+    /// <returns>The length of the value now.</returns>
+    /// <exception cref="ShardForgeException">The value would be over <see cref="Limits.ValueBytesMax"/>. Nothing was written; not transient.</exception>
+    public async ValueTask<int> AppendAsync(ReadOnlyMemory<byte> key, ReadOnlyMemory<byte> suffix, CancellationToken cancellationToken = default) =>
+        (await ChangeAsync(key, ValueChange.Append, suffix, cancellationToken).ConfigureAwait(false)).Length;
+
+    private async ValueTask<long> ChangeNumberAsync(ReadOnlyMemory<byte> key, ValueChange change, long operand, CancellationToken cancellationToken)
+    {
+        byte[] bytes = new byte[sizeof(long)];
+        BinaryPrimitives.WriteInt64LittleEndian(bytes, operand);
+        return BinaryPrimitives.ReadInt64LittleEndian(await ChangeAsync(key, change, bytes, cancellationToken).ConfigureAwait(false));
+    }
+
+    private async ValueTask<byte[]> ChangeAsync(ReadOnlyMemory<byte> key, ValueChange change, ReadOnlyMemory<byte> operand, CancellationToken cancellationToken)
+    {
+        Check(cancellationToken);
+        _node.Transactions.CheckKey(key);
+        _node.Transactions.CheckValue(operand);
+        using Deadline deadline = _node.StartDeadline(cancellationToken);
+        ShardResponse response = await _node.Router.WriteAsync(NewWrite([new KeyWrite(key, operand)]) with { Change = change }, SingleShard.Find, deadline).ConfigureAwait(false);
+        return response.Status == ShardStatus.Ok && response.Value is { } value ? value
+            : throw new ShardForgeException($"{change} on key {ByteOrder.Show(key.Span)} is not possible: {response.Message} Nothing was written.");
     }
 
     /// <inheritdoc/>
@@ -239,8 +291,28 @@ public sealed partial class ShardForgeCluster : IKeyValueStore, IAsyncDisposable
     private async ValueTask<ShardForgeTransaction> BeginAsync(TransactionOptions options, long begun, Timestamp? age, CancellationToken cancellationToken)
     {
         using Deadline deadline = _node.Transactions.StartDeadline(options, begun, cancellationToken);
-        Timestamp start = await TakeTimestampAsync(deadline).ConfigureAwait(false);
-        return new ShardForgeTransaction(new ClientTransaction(_node.Transactions, options, start, age ?? start, begun), _node.Transactions);
+        OpenSnapshots.Registration snapshot = _node.Transactions.Snapshots.Open(_node.Timestamps.LastKnown, isBounded: true);
+        try
+        {
+            Timestamp start = await TakeTimestampAsync(deadline).ConfigureAwait(false);
+            return new ShardForgeTransaction(new ClientTransaction(_node.Transactions, options, start, age ?? start, begun, snapshot), _node.Transactions);
+        }
+        catch
+        {
+            snapshot.Dispose();
+            throw;
+        }
+    }
+
+    // The last timestamp of that millisecond, or the present one within it: the same moment shows the same from the next millisecond on.
+    private async ValueTask<Timestamp> TimestampOfAsync(DateTimeOffset at, Deadline deadline)
+    {
+        long milliseconds = at.ToUnixTimeMilliseconds();
+        ArgumentOutOfRangeException.ThrowIfNegative(milliseconds, nameof(at));
+        Timestamp now = await TakeTimestampAsync(deadline).ConfigureAwait(false);
+        if (milliseconds > now.Milliseconds)
+            throw new ArgumentOutOfRangeException(nameof(at), at, $"The moment is later than now by the cluster's clock ({DateTimeOffset.FromUnixTimeMilliseconds(now.Milliseconds):O}).");
+        return Timestamp.Earlier(now, new(((ulong)(milliseconds + 1) << Timestamp.CounterBits) - 1));
     }
 
     private async ValueTask<Timestamp> TakeTimestampAsync(Deadline deadline)
@@ -264,10 +336,12 @@ public sealed partial class ShardForgeCluster : IKeyValueStore, IAsyncDisposable
         Check(cancellationToken);
         if (options.Limit == 0)
             yield break;
+        using OpenSnapshots.Registration snapshot = _node.Transactions.Snapshots.Open(_node.Timestamps.LastKnown, isBounded: false);
+        Func<Deadline, ValueTask<Timestamp>> takeSnapshot = options.At is { } at ? deadline => TimestampOfAsync(at, deadline) : TakeTimestampAsync;
         MergedScan scan = new(_node.Router, new ScanSettings(_node.StartDeadline, _node.Config.Limits.ScanPageBytesMax));
         int left = options.Limit ?? int.MaxValue;
         await foreach (KeyValuePair<byte[], byte[]> entry in scan
-            .RunAsync(range, TakeTimestampAsync, options.Reverse, Math.Min(TransactionContext.PageEntriesMax, left), cancellationToken).ConfigureAwait(false))
+            .RunAsync(range, takeSnapshot, options.Reverse, Math.Min(TransactionContext.PageEntriesMax, left), cancellationToken).ConfigureAwait(false))
         {
             yield return entry;
             if (--left == 0)

@@ -54,6 +54,23 @@ public sealed class ShardForgeTransaction : IKeyValueStore, IAsyncDisposable
         return _transaction.ScanAsync(range, checkedOptions, cancellationToken);
     }
 
+    /// <summary>Marks a point to which the writes can be taken back. Nothing leaves the process.</summary>
+    /// <exception cref="InvalidOperationException">The transaction has ended.</exception>
+    public TransactionSavepoint SetSavepoint() => new(_transaction, _transaction.SetSavepoint());
+
+    /// <summary>Takes back every write that was buffered since the savepoint; what was read counts as read. The savepoint stays usable.</summary>
+    /// <param name="savepoint">Of this transaction.</param>
+    /// <exception cref="ArgumentException">It is of another transaction.</exception>
+    /// <exception cref="InvalidOperationException">The transaction has ended, or went back to before the savepoint.</exception>
+    public void RollbackTo(TransactionSavepoint savepoint)
+    {
+        ArgumentNullException.ThrowIfNull(savepoint);
+        if (savepoint.Owner != _transaction)
+            throw new ArgumentException("The savepoint is of another transaction.", nameof(savepoint));
+        if (!_transaction.TryRollbackTo(savepoint.Position))
+            throw new InvalidOperationException("The transaction went back to before this savepoint.");
+    }
+
     /// <summary>Writes everything, or nothing.</summary>
     /// <param name="cancellationToken">Ends the transaction. Cancelled while the commit is in flight: it may happen.</param>
     /// <exception cref="TransactionConflictException">Another wrote what this one writes (or, serializable, read) since its snapshot. Nothing was written; transient.</exception>
@@ -82,4 +99,18 @@ public sealed class ShardForgeTransaction : IKeyValueStore, IAsyncDisposable
         _transaction.Put(key, value);
         return default;
     }
+}
+
+/// <summary>A point in a transaction to which its writes can be taken back.</summary>
+public sealed class TransactionSavepoint
+{
+    internal TransactionSavepoint(ClientTransaction owner, int position)
+    {
+        Owner = owner;
+        Position = position;
+    }
+
+    internal ClientTransaction Owner { get; }
+
+    internal int Position { get; }
 }

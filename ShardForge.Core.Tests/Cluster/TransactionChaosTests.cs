@@ -151,7 +151,7 @@ public sealed class TransactionChaosTests
                             break;
                         case 8:
                             int pair = random.Next(Pairs);
-                            await node.WriteAsync(new WriteBatch().Put(Bytes($"pair{pair}/x"), Bytes($"{client}/{i}")).Put(Bytes($"pair{pair}/y"), Bytes($"{client}/{i}")));
+                            await node.WriteAsync(new WriteBatch().Put(Bytes($"pair{pair}/x"), Bytes($"{client}/{i}")).Put(Bytes($"pair{pair}/y"), Bytes($"{client}/{i}")), CancellationToken.None);
                             break;
                         default:
                             await CheckSumAsync(node);

@@ -1,7 +1,16 @@
 namespace ShardForge;
 
-/// <summary>How a key is read. Has no settings yet.</summary>
-public sealed record ReadOptions;
+/// <summary>How a key is read.</summary>
+public sealed record ReadOptions
+{
+    /// <summary>
+    /// As of an earlier moment, within the history window (10 minutes); null: now. Everything acknowledged before that moment, by the cluster's clock, is seen, and the same
+    /// moment always shows the same. Not inside a transaction, which reads its snapshot.
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException">Later than now by the cluster's clock; thrown by the read.</exception>
+    /// <exception cref="HistoryGoneException">Before the history that is kept; thrown by the read.</exception>
+    public DateTimeOffset? At { get; init; }
+}
 
 /// <summary>How a key is written. Has no settings yet.</summary>
 public sealed record WriteOptions;
@@ -15,6 +24,9 @@ public sealed record ScanOptions
     /// <summary>At most so many entries; 0 gives none; null: all.</summary>
     /// <exception cref="ArgumentOutOfRangeException">Negative; thrown by the scan.</exception>
     public int? Limit { get; init; }
+
+    /// <summary>As of an earlier moment: see <see cref="ReadOptions.At"/>.</summary>
+    public DateTimeOffset? At { get; init; }
 }
 
 /// <summary>What a transaction is isolated from. Both are strict: real-time order is kept.</summary>

@@ -58,6 +58,26 @@ public sealed class OutcomeUnknownException : ShardForgeException
     /// <param name="message">What was in flight, and to whom.</param>
     /// <param name="innerException">The cause, if another error is it.</param>
     public OutcomeUnknownException(string message, Exception? innerException = null) : base(message, isTransient: false, innerException) { }
+
+    /// <summary>Finds out, on the node that threw it; null: it cannot.</summary>
+    internal Func<CancellationToken, Task<bool>>? Resolver { get; init; }
+
+    /// <summary>Finds out what became of the write, once its shard can be reached again. Where it has not happened, it never will after this.</summary>
+    /// <param name="cancellationToken">Ends the wait; ask again later.</param>
+    /// <returns>True: it happened. False: nothing was written, and nothing will be.</returns>
+    /// <exception cref="ShardUnavailableException">The shard was not reached in time; ask again.</exception>
+    /// <exception cref="OutcomeUnknownException">Nobody can tell any more: the traces of the write are kept for the history window (10 minutes), or the error was made by hand.</exception>
+    public Task<bool> ResolveAsync(CancellationToken cancellationToken = default) =>
+        Resolver is { } resolver ? resolver(cancellationToken) : Task.FromException<bool>(new OutcomeUnknownException("This error knows no write that could be looked for.", this));
+}
+
+/// <summary>A read is as of a moment before the history that is kept. Nothing was written; not transient.</summary>
+public sealed class HistoryGoneException : ShardForgeException
+{
+    /// <summary>Creates the error.</summary>
+    /// <param name="message">The moment, and from when on history is kept.</param>
+    /// <param name="innerException">The cause, if another error is it.</param>
+    public HistoryGoneException(string message, Exception? innerException = null) : base(message, isTransient: false, innerException) { }
 }
 
 /// <summary>Something is over a limit. Nothing was written; not transient.</summary>

@@ -66,7 +66,7 @@ internal sealed class RegisteredWrite(WriteRequest request, TaskCreationOptions 
     public WriteRequest Request { get; } = request;
 
     /// <summary>Blind puts and deletes that are no retry may hold a key together: they look at nothing.</summary>
-    public bool IsShared { get; } = request is { Step: WriteStep.Commit, HasCondition: false, Start: null, IsRetry: false, ReadKeys.Count: 0, ReadRanges.Count: 0 };
+    public bool IsShared { get; } = request is { Step: WriteStep.Commit, Change: ValueChange.None, HasCondition: false, Start: null, IsRetry: false, ReadKeys.Count: 0, ReadRanges.Count: 0 };
 
     /// <summary>It frees room sooner or later, and takes hardly any.</summary>
     public bool OnlyDeletes { get; } = request.Writes.All(static write => write.Value is null);
@@ -79,6 +79,9 @@ internal sealed class RegisteredWrite(WriteRequest request, TaskCreationOptions 
 
     /// <summary>M of R06; zero: open.</summary>
     public Timestamp CommitTimestamp { get; set; }
+
+    /// <summary>Of a change of a value: what it came to.</summary>
+    public byte[]? ChangedValue { get; set; }
 
     /// <summary>Of a prewrite: the highest M or C of its keys that an earlier attempt wrote (R14); zero: none.</summary>
     public Timestamp EarlierTimestamp { get; set; }

@@ -7,7 +7,7 @@ namespace ShardForge.Replication;
 /// request   | version 1 | kind 1 | shard 4 | epoch 8 | body |                                    little-endian
 ///   get     | read at? | key | decided |
 ///   scan    | range | read at 8 | reverse 1 | entries max 4 | bytes max 4 | decided |
-///   write   | id 16 | known timestamp 8 | flags 1 | step 1 | age 8 | commit at 8 | prewrite? | writes | expected value? | start? | read keys | read ranges |
+///   write   | id 16 | known timestamp 8 | flags 1 | step 1 | change 1 | age 8 | commit at 8 | prewrite? | writes | expected value? | start? | read keys | read ranges |
 ///   ping    | nothing |
 ///   validate    | id 16 | start 8 | age 8 | commit 8 | read keys | read ranges | decided |
 ///   transaction | question 1 | id 16 | timestamp 8 | keys |
@@ -189,6 +189,7 @@ internal static class ShardCodec
         writer.UInt64(write.KnownTimestamp.Value);
         writer.Byte((byte)((write.IsRetry ? RetryFlag : 0) | (write.HasCondition ? ConditionFlag : 0)));
         writer.Byte((byte)write.Step);
+        writer.Byte((byte)write.Change);
         writer.UInt64(write.Age.Value);
         writer.UInt64(write.CommitAt.Value);
         writer.Byte(write.Prewrite is null ? (byte)0 : (byte)1);
@@ -217,10 +218,10 @@ internal static class ShardCodec
     private static TransactionRequest ReadTransaction(ref ShardReader reader, ShardId shard, Epoch epoch)
     {
         TransactionQuestion question = (TransactionQuestion)reader.Byte();
-        if (question is TransactionQuestion.None or > TransactionQuestion.Hint)
+        if (question is TransactionQuestion.None or > TransactionQuestion.Limit)
             throw new InvalidDataException($"A question {(byte)question} about a transaction.");
         TransactionRequest request = new() { Shard = shard, Epoch = epoch, Question = question, Transaction = reader.Id(), Timestamp = reader.Timestamp(), Keys = reader.Keys() };
-        return request.Keys.Count > 0 ? request : throw new InvalidDataException($"A question {question} about a transaction without a key.");
+        return request.Keys.Count > 0 || question == TransactionQuestion.Limit ? request : throw new InvalidDataException($"A question {question} about a transaction without a key.");
     }
 
     private static WriteRequest ReadWrite(ref ShardReader reader, ShardId shard, Epoch epoch)
@@ -231,6 +232,7 @@ internal static class ShardCodec
         if ((flags & ~(RetryFlag | ConditionFlag)) != 0)
             throw new InvalidDataException($"A write request with flags 0x{flags:X2}.");
         WriteStep step = (WriteStep)reader.Byte();
+        ValueChange change = (ValueChange)reader.Byte();
         Timestamp age = reader.Timestamp(), commitAt = reader.Timestamp();
         PrewriteSpec? prewrite = null;
         if (reader.Boolean())
@@ -252,6 +254,8 @@ internal static class ShardCodec
         bool hasCondition = (flags & ConditionFlag) != 0;
         if (writes.Length == 0 ? step != WriteStep.Commit : step == WriteStep.Mark && writes.Length != 1)
             throw new InvalidDataException($"A {step} of {writes.Length} keys.");
+        if (change > ValueChange.Max || (change != ValueChange.None && (hasCondition || step != WriteStep.Commit || writes.Length != 1 || writes[0].Value is null)))
+            throw new InvalidDataException($"A change {(byte)change} of {writes.Length} keys.");
         if (hasCondition && (writes.Length != 1 || step != WriteStep.Commit))
             throw new InvalidDataException($"A compare-and-set of {writes.Length} keys.");
         return new WriteRequest
@@ -262,6 +266,7 @@ internal static class ShardCodec
             KnownTimestamp = known,
             IsRetry = (flags & RetryFlag) != 0,
             Step = step,
+            Change = change,
             Age = age,
             CommitAt = commitAt,
             Prewrite = prewrite,

@@ -83,9 +83,15 @@ internal sealed partial class ShardReplica
                 }
 
                 if (reader.Kind == ShardCommandKind.WritesWithLocks)
+                {
                     _locks.Prepare(reader.Payload);
+                    _ended.Apply(reader.Payload);
+                }
                 else if (_checksClosed)
+                {
                     CheckAboveClosed(reader.Payload, closed);
+                }
+
                 _applyBatch.Append(reader.Payload);
             }
 
@@ -190,5 +196,6 @@ internal sealed partial class ShardReplica
         }
 
         _locks.Load(Engine);
+        _ended.Load(Engine);
     }
 }

@@ -85,9 +85,11 @@ internal sealed partial class ShardReplica
             // above what its node knew when the call began.
             if (write.Leader.Recent.Bound(write.KeyHashes[0]) > request.KnownTimestamp &&
                 MvccReader.FindOperation(engine, primary, request.Id, request.KnownTimestamp) is { IsZero: false } committed)
-                return _responses.Written(committed, shape.Epoch);
-            if (request.Start is not null && FindDecision(engine, primary, request.Id, shape) is { } decided)
-                return decided;
+                return request.Change == ValueChange.None ? _responses.Written(committed, shape.Epoch) : Changed(committed, MvccReader.Read(engine, primary, committed).Value, shape);
+
+            // R14, R17: a mark or an abort makes every later attempt of the id fail.
+            if (_ended.Contains(request.Id))
+                return _responses.Conflict(primary, $"a mark or an abort of {request.Id}");
         }
 
         if (!_locks.IsEmpty)
@@ -110,6 +112,8 @@ internal sealed partial class ShardReplica
             }
         }
 
+        if (request.Change != ValueChange.None)
+            return ComputeChange(engine, write, shape, ref needsLease);
         for (int i = 0; i < request.Writes.Count; i++)
         {
             if (FindConflict(engine, write, i) is { } conflict)
@@ -119,6 +123,23 @@ internal sealed partial class ShardReplica
         return null;
     }
 
+    // Read, change and write under the latch: nobody else comes between, so it conflicts with nothing.
+    private ShardResponse? ComputeChange(IStorageEngine engine, RegisteredWrite write, ShardShape shape, ref bool needsLease)
+    {
+        WriteRequest request = write.Request;
+        VersionRead found = MvccReader.Read(engine, request.Writes[0].Key.Span, Timestamp.Max);
+        if (!ValueChanges.TryApply(request.Change, found.Value, request.Writes[0].Value!.Value.Span, _options.Limits.ValueBytesMax, out byte[] changed, out string? why))
+        {
+            needsLease = true;
+            return _responses.ConditionFailed(found.Timestamp, shape.Epoch) with { Message = why };
+        }
+
+        write.ChangedValue = changed;
+        return null;
+    }
+
+    private ShardResponse Changed(Timestamp commit, byte[]? value, ShardShape shape) => _responses.Value(value, commit, shape.Epoch);
+
     // R12: a version above the transaction's start.
     private ShardResponse? FindConflict(IStorageEngine engine, RegisteredWrite write, int at)
     {
@@ -127,21 +148,6 @@ internal sealed partial class ShardReplica
         ReadOnlySpan<byte> key = write.Request.Writes[at].Key.Span;
         Timestamp newest = MvccReader.ReadHeader(engine, key, Timestamp.Max).Timestamp;
         return newest > start ? _responses.Conflict(key, $"a version at {newest}, above the transaction's start at {start}") : null;
-    }
-
-    // R14: a mark or an abort makes every later attempt of the id fail; a committed decision is its result.
-    private ShardResponse? FindDecision(IStorageEngine engine, ReadOnlySpan<byte> primary, OperationId id, ShardShape shape)
-    {
-        if (MvccReader.ReadOperation(engine, primary, OperationRecordKind.Decision, id) is { } decision)
-        {
-            return decision.IsCommitted
-                ? _responses.Written(decision.Timestamp, shape.Epoch)
-                : _responses.Conflict(primary, $"the decision that transaction {id} is aborted");
-        }
-
-        return MvccReader.ReadOperation(engine, primary, OperationRecordKind.Mark, id) is null
-            ? null
-            : _responses.Conflict(primary, $"a mark that ends transaction {id}");
     }
 
     private bool IsTooOld(WriteRequest request, Timestamp now) =>

@@ -89,6 +89,7 @@ internal sealed partial class ShardReplica
             Name = $"{options.NodeId}/shard-{options.Shard}",
             VersionSuffixBytes = MvccKey.SuffixBytes,
             WriteAheadLog = false,
+            CompactionFilter = VersionFilter.Instance,
         };
         return new EngineHandle(await options.StorageEngine.OpenAsync(context, cancellationToken).ConfigureAwait(false), generation);
     }

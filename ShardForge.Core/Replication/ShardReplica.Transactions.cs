@@ -58,16 +58,11 @@ internal sealed partial class ShardReplica
                 return null;
         }
 
-        if (key.SequenceEqual(request.Prewrite!.Primary) && MvccReader.ReadOperation(engine, key, OperationRecordKind.Decision, request.Id) is { } decision)
-        {
+        if (_ended.Contains(request.Id))
+            return _responses.Conflict(key, $"a mark or an abort of transaction {request.Id}");
+        if (request.IsRetry && key.SequenceEqual(request.Prewrite!.Primary) && MvccReader.ReadOperation(engine, key, OperationRecordKind.Decision, request.Id) is { } decision)
             trace = decision.Timestamp;
-            if (!decision.IsCommitted)
-                return _responses.Conflict(key, $"the decision that transaction {request.Id} is aborted");
-        }
-
-        return MvccReader.ReadOperation(engine, key, OperationRecordKind.Mark, request.Id) is null
-            ? null
-            : _responses.Conflict(key, $"a mark that ends transaction {request.Id}");
+        return null;
     }
 
     // Decisions, resolutions, marks: the latches are held, so what the table and the engine say of these keys stays so. Null: it is queued to be proposed.
@@ -171,6 +166,12 @@ internal sealed partial class ShardReplica
             if (leader is null)
                 return refusal!;
             ShardShape shape = _shape;
+            if (request.Question == TransactionQuestion.Limit)
+            {
+                await RaiseHistoryLimitAsync(request.Timestamp, cancellationToken).ConfigureAwait(false);
+                return new ShardResponse { Status = ShardStatus.Ok, Epoch = shape.Epoch };
+            }
+
             foreach (ReadOnlyMemory<byte> key in request.Keys)
             {
                 if (CheckKey(shape, request, key.Span) is { } wrong)

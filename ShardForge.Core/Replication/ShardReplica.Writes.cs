@@ -129,6 +129,7 @@ internal sealed partial class ShardReplica
 
         return fate switch
         {
+            CommandFate.Applied when write.ChangedValue is not null => Changed(write.CommitTimestamp, write.ChangedValue, shape),
             CommandFate.Applied => write.Answer ?? _responses.Written(Timestamp.Later(write.CommitTimestamp, write.EarlierTimestamp), shape.Epoch),
             CommandFate.NotWritten when _shape != shape => _responses.WrongShard(_shape.Epoch),
             CommandFate.NotWritten => write.Leader.IsLost || _group!.HasRoom ? NotLeader() : _responses.DiskFull("the log takes no more"),

@@ -24,6 +24,7 @@ internal sealed partial class ShardReplica : IShardReplica, IRaftStateMachine, I
     private readonly ITimestampSource _timestamps;
     private readonly ShardResponses _responses;
     private readonly ReplicaLocks _locks;
+    private readonly EndedOperations _ended = new();
     private readonly ILogger _logger;
     private readonly TaskCreationOptions _continuations;
     private readonly bool _checksClosed;     // off where a test broke a rule on purpose

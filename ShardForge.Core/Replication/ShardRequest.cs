@@ -88,6 +88,9 @@ internal enum TransactionQuestion : byte
 
     /// <summary>It is committed at that timestamp, irrevocably: in memory, so that reads pass its locks before they are resolved (R15).</summary>
     Hint = 3,
+
+    /// <summary>Nobody will read below that timestamp (R28): the shard's limit of history may rise to it. The keys are of no meaning.</summary>
+    Limit = 4,
 }
 
 /// <summary>Which step of a write a request is. They travel.</summary>
@@ -125,6 +128,9 @@ internal sealed record PrewriteSpec
 internal sealed record WriteRequest : ShardRequest
 {
     public WriteStep Step { get; init; }
+
+    /// <summary>The leader computes the single key's new value from its present one and the operand that is its value here.</summary>
+    public ValueChange Change { get; init; }
 
     /// <summary>Of a prewrite.</summary>
     public PrewriteSpec? Prewrite { get; init; }

@@ -10,6 +10,12 @@ internal static class WriteEncoder
     /// <summary>A commit in one shard: versions at its M.</summary>
     public static void WriteVersions(StorageBatch batch, RegisteredWrite write)
     {
+        if (write.ChangedValue is { } changed)
+        {
+            PutVersion(batch, write.Request.Writes[0].Key.Span, write.CommitTimestamp, write.Request.Id, changed, isDelete: false);
+            return;
+        }
+
         foreach (KeyWrite keyWrite in write.Request.Writes)
             PutVersion(batch, keyWrite.Key.Span, write.CommitTimestamp, write.Request.Id, keyWrite.Value is { } value ? value.Span : default, keyWrite.Value is null);
     }

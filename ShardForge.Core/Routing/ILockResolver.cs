@@ -13,4 +13,7 @@ internal interface ILockResolver
     /// <param name="deadline">Bound of the call.</param>
     /// <returns>Null: it is undecided, or that cannot be found out now.</returns>
     ValueTask<DecidedTransaction?> MeetAsync(LockRecord met, byte[] key, bool resolve, Deadline deadline);
+
+    /// <summary>What became of a write in one shard whose outcome was not known; where it has not happened, it never will.</summary>
+    Task<bool> FindOutAsync(WriteRequest request, CancellationToken cancellationToken);
 }

@@ -87,7 +87,7 @@ internal sealed partial class Router
                         default:
                             // R22: a negative answer is final only if no other attempt of the id is open.
                             if (inDoubt)
-                                throw RouterErrors.OutcomeUnknown(request, route, target, attempts, response.Message ?? response.Status.ToString());
+                                throw RouterErrors.OutcomeUnknown(request, route, target, attempts, response.Message ?? response.Status.ToString(), Locks);
                             if (response.Status == ShardStatus.ConditionFailed)
                                 return response;
                             throw RouterErrors.ForWrite(response, request, route, target);
@@ -101,7 +101,7 @@ internal sealed partial class Router
         {
             deadline.ThrowIfCallerCancelled(error);
             if (inDoubt || inFlight)
-                throw RouterErrors.OutcomeUnknown(request, route, target, attempts, deadline.WhyEnded);
+                throw RouterErrors.OutcomeUnknown(request, route, target, attempts, deadline.WhyEnded, Locks);
             deadline.ThrowIfOwnerStopped();
             throw RouterErrors.Unavailable(_options.NodeId, attempts, deadline.Limit);
         }

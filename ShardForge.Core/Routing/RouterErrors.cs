@@ -10,7 +10,7 @@ internal static class RouterErrors
 
     public static Exception ForRead(ShardResponse response, ShardRoute route, string target) => response.Status switch
     {
-        ShardStatus.HistoryGone => new ShardForgeException($"The snapshot is older than the history that shard {route.Shard} on {target} keeps: {response.Message}"),
+        ShardStatus.HistoryGone => new HistoryGoneException($"The snapshot is older than the history that shard {route.Shard} on {target} keeps: {response.Message}"),
         _ => new ShardForgeException($"Shard {route.Shard} on {target} answered {response.Status}: {response.Message}"),
     };
 
@@ -27,9 +27,12 @@ internal static class RouterErrors
         _ => ForRead(response, route, target),
     };
 
-    public static OutcomeUnknownException OutcomeUnknown(WriteRequest request, ShardRoute? route, string target, Router.Attempts attempts, string why) =>
+    public static OutcomeUnknownException OutcomeUnknown(WriteRequest request, ShardRoute? route, string target, Router.Attempts attempts, string why, ILockResolver? locks = null) =>
         new($"Write {request.Id} of {request.Writes.Count} key(s), the first {FirstKey(request)}, was sent to shard {route?.Shard.ToString() ?? "?"} on {target}: {why} "
-            + $"({attempts.Count} attempts; last: {attempts.LastWords}). It may or may not have happened.");
+            + $"({attempts.Count} attempts; last: {attempts.LastWords}). It may or may not have happened.")
+        {
+            Resolver = request.Step == WriteStep.Commit && locks is not null ? token => locks.FindOutAsync(request, token) : null,
+        };
 
     private static string FirstKey(WriteRequest request) => request.Writes.Count == 0 ? "(none)" : ByteOrder.Show(request.Writes[0].Key.Span);
 }

@@ -19,6 +19,9 @@ internal sealed class ClientTransaction
     private readonly SortedDictionary<byte[], byte[]?> _writes = new(ByteOrder.Instance);
     private readonly HashSet<byte[]> _readKeys = new(ByteOrder.Instance);
     private readonly List<KeyRange> _readRanges = [];
+    private readonly List<(byte[] Key, bool Existed, byte[]? Old)> _undo = [];
+    private readonly OpenSnapshots.Registration _snapshot;
+    private int _savepointCount;
     private long _writeBytes;
     private State _state;
 
@@ -27,8 +30,10 @@ internal sealed class ClientTransaction
     /// <param name="start">Its snapshot.</param>
     /// <param name="age">The first timestamp of the call, over all of its runs (R20).</param>
     /// <param name="begun">When the call began.</param>
-    public ClientTransaction(TransactionContext context, TransactionOptions options, Timestamp start, Timestamp age, long begun)
+    /// <param name="snapshot">Keeps its history; closed at its end.</param>
+    public ClientTransaction(TransactionContext context, TransactionOptions options, Timestamp start, Timestamp age, long begun, OpenSnapshots.Registration snapshot)
     {
+        _snapshot = snapshot;
         _context = context;
         _options = options;
         _id = context.NextId();
@@ -86,7 +91,43 @@ internal sealed class ClientTransaction
         if (total > _context.Limits.TransactionBytesMax)
             throw new LimitExceededException(nameof(Limits.TransactionBytesMax), _context.Limits.TransactionBytesMax, total);
         _writeBytes = total;
+        if (_savepointCount > 0)
+            _undo.Add((ownKey, _writes.ContainsKey(ownKey), old));
         _writes[ownKey] = value?.ToArray();
+    }
+
+    /// <summary>Remembers what is buffered now.</summary>
+    public int SetSavepoint()
+    {
+        CheckOpen();
+        _savepointCount++;
+        return _undo.Count;
+    }
+
+    /// <summary>Undoes what was buffered since; what was read stays read.</summary>
+    /// <returns>False: the savepoint is behind one that was gone back to.</returns>
+    public bool TryRollbackTo(int savepoint)
+    {
+        CheckOpen();
+        if (savepoint > _undo.Count)
+            return false;
+        for (int i = _undo.Count - 1; i >= savepoint; i--)
+        {
+            (byte[] key, bool existed, byte[]? old) = _undo[i];
+            _writeBytes -= key.Length + (_writes[key]?.Length ?? 0);
+            if (existed)
+            {
+                _writes[key] = old;
+                _writeBytes += key.Length + (old?.Length ?? 0);
+            }
+            else
+            {
+                _writes.Remove(key);
+            }
+        }
+
+        _undo.RemoveRange(savepoint, _undo.Count - savepoint);
+        return true;
     }
 
     /// <summary>The snapshot merged with the own writes that were made before the first move.</summary>
@@ -157,6 +198,7 @@ internal sealed class ClientTransaction
     {
         CheckOpen();
         _state = State.Ended;
+        using OpenSnapshots.Registration snapshot = _snapshot;
         cancellationToken.ThrowIfCancellationRequested();
         if (_context.TimeLeft(_options, _begun) == TimeSpan.Zero)
             throw TransactionContext.TimedOut(_options, null);
@@ -204,6 +246,7 @@ internal sealed class ClientTransaction
     public void Rollback()
     {
         _state = State.Ended;
+        _snapshot.Dispose();
         _writes.Clear();
     }
 

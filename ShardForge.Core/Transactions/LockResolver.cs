@@ -37,6 +37,21 @@ internal sealed class LockResolver(TransactionContext context) : ILockResolver
         return known;
     }
 
+    public async Task<bool> FindOutAsync(WriteRequest request, CancellationToken cancellationToken)
+    {
+        // The mark finds the write, or keeps it from coming. All keys of the request are in one entry, so the first one tells for all.
+        _context.ThrowIfDisposed();
+        WriteRequest mark = NewStep(WriteStep.Mark, request.Id, [request.Writes[0].Key.ToArray()]) with { Age = request.KnownTimestamp, KnownTimestamp = request.KnownTimestamp };
+        using Deadline deadline = _context.StartCall(TimeSpan.MaxValue, cancellationToken);
+        ShardResponse response = await _context.Router.WriteAsync(mark, SingleShard.Find, deadline).ConfigureAwait(false);
+        return response.Status switch
+        {
+            ShardStatus.Decided => true,
+            ShardStatus.Missing => false,
+            _ => throw new ShardUnavailableException($"What became of {request.Id} is not decided yet ({response.Status}). Ask again."),
+        };
+    }
+
     /// <summary>Resolves locks of a decided transaction in one shard.</summary>
     /// <returns>False: it may still be there.</returns>
     public async ValueTask<bool> ResolveAsync(DecidedTransaction decided, IReadOnlyList<byte[]> keys, Deadline deadline)

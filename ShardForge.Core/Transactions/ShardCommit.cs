@@ -313,12 +313,24 @@ internal sealed class ShardCommit
             decided = await DecideAsync(default, asking).ConfigureAwait(false);
         await LeaveToBackgroundAsync(decided is { } known ? FinishAfterAsync(known, all, deadline, stop) : RollBackAsync(all, deadline, stop)).ConfigureAwait(false);
         if (decided is not { } outcome)
-            throw new OutcomeUnknownException($"Commit of transaction {_spec.Id} over {_parts.Count} shards, primary {ByteOrder.Show(_primary)}: {error.Message} Its primary was not reached. It may or may not have happened.", error);
+            throw new OutcomeUnknownException($"Commit of transaction {_spec.Id} over {_parts.Count} shards, primary {ByteOrder.Show(_primary)}: {error.Message} Its primary was not reached. It may or may not have happened.", error)
+            {
+                Resolver = AskAgainAsync,
+            };
         if (outcome.IsCommitted)
             return outcome.Commit;
         throw error is OutcomeUnknownException or OperationCanceledException or ObjectDisposedException
             ? new ShardUnavailableException($"Commit of transaction {_spec.Id} over {_parts.Count} shards was rolled back, since a shard did not answer in time: {error.Message} Nothing was written after all.", error)
             : Rethrown(error);
+    }
+
+    private async Task<bool> AskAgainAsync(CancellationToken cancellationToken)
+    {
+        _context.ThrowIfDisposed();
+        using Deadline deadline = _context.StartCall(TimeSpan.MaxValue, cancellationToken);
+        DecidedTransaction? decided = await DecideAsync(default, deadline).ConfigureAwait(false);
+        cancellationToken.ThrowIfCancellationRequested();
+        return decided?.IsCommitted ?? throw new ShardUnavailableException($"The primary of transaction {_spec.Id}, {ByteOrder.Show(_primary)}, was not reached. Ask again.");
     }
 
     private static Exception Rethrown(Exception error)

@@ -32,6 +32,8 @@ internal sealed class TransactionContext
 
     public OpenCommits Open { get; } = new();
 
+    public required OpenSnapshots Snapshots { get; init; }
+
     public BackgroundWork Background { get; } = new();
 
     public LockResolver Resolver => field ??= new LockResolver(this);

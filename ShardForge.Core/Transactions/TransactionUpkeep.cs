@@ -10,10 +10,10 @@ namespace ShardForge.Transactions;
 /// Nothing here is needed for a right answer: whoever meets a lock resolves it. It keeps the limit of history moving (R28), memory and disk bounded (R18), and the owners of long
 /// commits alive (R19). One loop; an error ends a round, not the loop.
 /// </remarks>
-internal sealed partial class TransactionUpkeep(TransactionContext context, Func<IEnumerable<ShardReplica>> replicas, TimeSpan horizon, ILogger logger)
+internal sealed partial class TransactionUpkeep(TransactionContext context, Func<IEnumerable<ShardReplica>> replicas, Func<Timestamp> oldestOpenSnapshot, TimeSpan horizon, ILogger logger)
 {
     private static readonly TimeSpan s_round = TimeSpan.FromMilliseconds(500), s_lockAge = TimeSpan.FromSeconds(3), s_sweepPause = TimeSpan.FromSeconds(10);
-    private const int ResolvingMax = 256, SweepEntriesMax = 10_000;
+    private const int ResolvingMax = 256, SweepEntriesMax = 10_000, CollectEntriesMax = 20_000;
 
     private readonly Dictionary<ShardId, byte[]?> _sweptUpTo = [];
     private long _sweptAt;
@@ -30,8 +30,15 @@ internal sealed partial class TransactionUpkeep(TransactionContext context, Func
                     return;
                 SendHeartbeats();
                 await ResolveOldLocksAsync().ConfigureAwait(false);
+                foreach (ShardReplica replica in replicas())
+                {
+                    if (!replica.CollectsInCompactions)
+                        await replica.CollectVersionsAsync(CollectEntriesMax, cancellationToken).ConfigureAwait(false);
+                }
+
                 if (context.TimeProvider.GetElapsedTime(_sweptAt) >= s_sweepPause)
                 {
+                    await RaiseLimitsAsync().ConfigureAwait(false);
                     await SweepAsync(cancellationToken).ConfigureAwait(false);
                     _sweptAt = context.TimeProvider.GetTimestamp();
                 }
@@ -100,6 +107,26 @@ internal sealed partial class TransactionUpkeep(TransactionContext context, Func
         {
             // The next round tries again.
         }
+    }
+
+    // R28: the oracle's leader knows the oldest snapshot of all nodes, and tells every shard. Everybody asks for a timestamp, and so reports its own.
+    private async Task RaiseLimitsAsync()
+    {
+        using Deadline deadline = context.StartBackground();
+        Timestamp now = await context.Timestamps.NextAsync(deadline.Token).ConfigureAwait(false);
+        ulong back = (ulong)horizon.TotalMilliseconds << Timestamp.CounterBits;
+        Timestamp oldest = oldestOpenSnapshot();
+        if (oldest.IsZero || now.Value <= back || context.Router.Maps.Current is not { } map)
+            return;
+        Timestamp limit = Timestamp.Earlier(oldest, new(now.Value - back));
+        List<Task> raising = [];
+        foreach (Routing.ShardRoute shard in map.Shards)
+        {
+            TransactionRequest request = new() { Shard = shard.Shard, Epoch = default, Question = TransactionQuestion.Limit, Transaction = default, Keys = [], Timestamp = limit };
+            raising.Add(context.Router.ReadAsync(request, static (limit, map) => map.Find(limit.Shard), deadline).AsTask());
+        }
+
+        await Task.WhenAll(raising).ConfigureAwait(false);
     }
 
     private async Task SweepAsync(CancellationToken cancellationToken)
