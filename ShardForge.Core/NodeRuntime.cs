@@ -69,6 +69,26 @@ internal sealed partial class NodeRuntime : ILocalReplicas, IShardMapSource
 
     public ITimestampSource Timestamps => _metadata.Timestamps;
 
+    /// <summary>A plain get where this node leads the key's shard and nothing has to be waited for. False: not known, ask the router.</summary>
+    public bool TryGetNow(ReadOnlySpan<byte> key, out byte[]? value)
+    {
+        value = null;
+        return Volatile.Read(ref _map) is { } map && map.Find(key) is var route && _shards.TryGetValue(route.Shard, out ShardReplica? replica)
+            && replica.TryGetNow(key, route.Epoch, out value) && !_stopping.IsCancellationRequested;
+    }
+
+    /// <summary>For measurements: flushes of the log so far, and entries applied so far by the replicas here that lead.</summary>
+    internal (long Flushes, long Entries) Work
+    {
+        get
+        {
+            long entries = 0;
+            foreach (IRaftGroup group in _raft.Groups)
+                entries += group.Status.IsLeader && group.Shard != ShardId.Metadata ? group.AppliedIndex.Value : 0;
+            return (_directory.Log.FlushCount, entries);
+        }
+    }
+
     public OperationId NextOperationId() => _random.NextOperationId();
 
     public double NextRandom() => _random.NextDouble();

@@ -84,7 +84,10 @@ public sealed partial class ShardForgeCluster : IKeyValueStore, IAsyncDisposable
     }
 
     /// <inheritdoc/>
-    public async ValueTask<byte[]?> GetAsync(ReadOnlyMemory<byte> key, ReadOptions? options = null, CancellationToken cancellationToken = default)
+    public ValueTask<byte[]?> GetAsync(ReadOnlyMemory<byte> key, ReadOptions? options = null, CancellationToken cancellationToken = default) =>
+        !cancellationToken.IsCancellationRequested && _node.TryGetNow(key.Span, out byte[]? value) ? new(value) : GetByRequestAsync(key, cancellationToken);
+
+    private async ValueTask<byte[]?> GetByRequestAsync(ReadOnlyMemory<byte> key, CancellationToken cancellationToken)
     {
         Check(cancellationToken);
         _node.Transactions.CheckKey(key);

@@ -71,6 +71,22 @@ public sealed class SingleNodeTests
     }
 
     [Test]
+    public async Task A_get_on_the_leader_is_answered_at_once_and_allocates_only_its_value()
+    {
+        await using ShardForgeCluster node = await ShardForgeCluster.OpenAsync(new ShardForgeConfig());
+        byte[] key = Bytes("key");
+        await node.PutAsync(key, new byte[100]);
+        for (int i = 0; i < 50; i++)
+            Assert.That((await node.GetAsync(key))!, Has.Length.EqualTo(100));
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        bool atOnce = true;
+        for (int i = 0; i < 100; i++)
+            atOnce &= node.GetAsync(key).IsCompletedSuccessfully;
+        Assert.That(GC.GetAllocatedBytesForCurrentThread() - before, Is.LessThanOrEqualTo(100 * 128));
+        Assert.That(atOnce, Is.True);
+    }
+
+    [Test]
     public async Task Compare_and_set_writes_only_what_was_expected()
     {
         await using ShardForgeCluster node = await ShardForgeCluster.OpenAsync(new ShardForgeConfig());

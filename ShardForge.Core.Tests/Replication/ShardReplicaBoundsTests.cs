@@ -267,6 +267,45 @@ internal sealed class ShardReplicaBoundsTests
         Assert.That(get - read, Is.LessThanOrEqualTo(96));
     }
 
+    [Test]
+    public async Task R08_A_get_at_once_is_given_only_where_nothing_has_to_be_waited_for()
+    {
+        await using ScriptedShard shard = await ScriptedShard.OpenAsync();
+        await Write(shard, Put("a", "1"));
+        Assert.That(shard[1].TryGetNow(Bytes("a"), default, out byte[]? value), Is.True);
+        Assert.That(Text(value), Is.EqualTo("1"));
+        Assert.That(shard[1].TryGetNow(Bytes("absent"), default, out value), Is.True);
+        Assert.That(value, Is.Null);
+        Assert.That(shard[1].TryGetNow(Bytes("a"), new Epoch(7), out _), Is.False, "another epoch");
+        Assert.That(shard[2].TryGetNow(Bytes("a"), default, out _), Is.False, "it does not lead");
+
+        shard.Group.HoldsCommits = true;
+        Task<ShardResponse> write = Write(shard, Put("a", "2"));
+        Assert.That(shard[1].TryGetNow(Bytes("a"), default, out _), Is.False, "a write of the key is on its way");
+        Assert.That(shard[1].TryGetNow(Bytes("b"), default, out _), Is.True);
+        shard.Group.HoldsCommits = false;
+        shard.Group.Commit();
+        await write;
+        Assert.That(shard[1].TryGetNow(Bytes("a"), default, out value), Is.True);
+        Assert.That(Text(value), Is.EqualTo("2"));
+
+        shard.Group[ScriptedShard.ReplicaOf(new(1), 1)].LeaseIsValid = false;
+        Assert.That(shard[1].TryGetNow(Bytes("a"), default, out _), Is.False, "no lease");
+    }
+
+    [Test]
+    public async Task R34_Without_room_puts_are_refused_deletes_are_not_and_the_leadership_stays()
+    {
+        await using ScriptedShard shard = await ScriptedShard.OpenAsync();
+        await Write(shard, Put("a", "1"));
+        shard.Group[ScriptedShard.ReplicaOf(new(1), 1)].HasRoom = false;
+        Assert.That((await Write(shard, Put("b", "1"))).Status, Is.EqualTo(ShardStatus.Overloaded));
+        Assert.That((await Write(shard, Put("a", null))).Status, Is.EqualTo(ShardStatus.Ok));
+        Assert.That((await shard[1].ExecuteAsync(Get("a"), CancellationToken.None)).Value, Is.Null);
+        shard.Group[ScriptedShard.ReplicaOf(new(1), 1)].HasRoom = true;
+        Assert.That((await Write(shard, Put("b", "1"))).Status, Is.EqualTo(ShardStatus.Ok));
+    }
+
     private static long Allocated(Action action)
     {
         action();

@@ -1,3 +1,4 @@
+using ShardForge.Common;
 using ShardForge.Replication;
 
 namespace ShardForge.Metadata;
@@ -13,6 +14,9 @@ namespace ShardForge.Metadata;
 /// <para>Threads: safe for concurrent use. One loop at a time, which runs while somebody waits.</para></remarks>
 internal sealed class TimestampClient(ITimestampSender sender, Func<Timestamp?> oldestOpenSnapshot) : ITimestampSource, IAsyncDisposable
 {
+    /// <summary>Waiters of one request up to which the next one leaves at once, for the sake of its latency.</summary>
+    private const int LoneWaitersMax = 1;
+
     /// <summary>Timestamps of one request, at most.</summary>
     private const int BatchMax = 4_096;
 
@@ -127,9 +131,14 @@ internal sealed class TimestampClient(ITimestampSender sender, Func<Timestamp?> 
             {
                 pause = s_pauseMin;
                 Learn(new(timestamp.Value + (ulong)batch.Count - 1));
+                bool isBusy = batch.Count > LoneWaitersMax;
                 for (int i = 0; i < batch.Count; i++)
                     batch[i].Answered.TrySetResult(new(timestamp.Value + (ulong)i));
                 batch.Clear();
+
+                // Those who are about to ask are in the pool's queue: behind them, one request serves them all.
+                if (isBusy)
+                    await PoolTurn.Wait();
             }
             else
             {

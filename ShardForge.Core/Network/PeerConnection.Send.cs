@@ -15,8 +15,8 @@ internal sealed partial class PeerConnection
     /// <summary>Writes that a sender does for others before it hands the pump to the pool.</summary>
     private const int LoanedBatches = 4;
 
-    /// <summary>Calls under way up to which a sender writes itself, for the sake of its latency.</summary>
-    private const int LoneCallsMax = 4;
+    /// <summary>Calls under way, of this side or of the other, up to which a sender writes itself, for the sake of its latency.</summary>
+    private const int LoneCallsMax = 3;
 
     private const int GoodbyeTextBytesMax = 512;
 
@@ -192,7 +192,7 @@ internal sealed partial class PeerConnection
             if (_isPumping || (_isClosed ? !OwesGoodbyeLocked : _queue.IsEmpty))
                 return;
             _isPumping = true;
-            isBusy = _pending.Count > LoneCallsMax;
+            isBusy = _pending.Count > LoneCallsMax || Volatile.Read(ref _runningCount) > LoneCallsMax;
         }
 
         // A lone request goes out at once. Where many are under way, their answers come in together and so do the next requests: behind

@@ -53,6 +53,9 @@ internal sealed class LeaderState(Term term, TaskCreationOptions continuations)
     /// <summary>No write at all is registered: a read that sees this came before those that follow.</summary>
     public bool IsIdle => Volatile.Read(ref _registeredCount) == 0;
 
+    /// <summary>Writes from their registration to their end.</summary>
+    public int RegisteredCount => Volatile.Read(ref _registeredCount);
+
     public void StartServingLocked(Timestamp fresh)
     {
         HighestRead = Timestamp.Later(HighestRead, fresh);

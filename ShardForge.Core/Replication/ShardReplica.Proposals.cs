@@ -4,6 +4,8 @@ namespace ShardForge.Replication;
 
 internal sealed partial class ShardReplica
 {
+    private const int LoneWritesMax = 1;
+
     // Proposals whose place in the log is known and whose fate is not. They outlive the leadership: the feed still tells what became of them.
     private readonly Dictionary<LogIndex, ProposedEntry> _proposed = [];
 
@@ -26,6 +28,15 @@ internal sealed partial class ShardReplica
             _proposingCount++;
         }
 
+        // A lone write goes out at once. Where many are under way, those that are about to be evaluated are in the pool's queue: behind them, one entry takes all.
+        if (leader.RegisteredCount > LoneWritesMax && !_options.RunContinuationsInline)
+            ThreadPool.UnsafeQueueUserWorkItem(static state => state.Replica.ProposeAll(state.Leader), (Replica: this, Leader: leader), preferLocal: false);
+        else
+            ProposeAll(leader);
+    }
+
+    private void ProposeAll(LeaderState leader)
+    {
         try
         {
             StorageBatch batch = new(), lockBatch = new();

@@ -19,6 +19,40 @@ internal sealed partial class ShardReplica
         return new(ReadChecked(shape, request.Key.Span, Timestamp.Max, request.Decided));
     }
 
+    /// <summary>A plain get (R08), where all that it needs is here and nothing has to be waited for. Allocates nothing but the value.</summary>
+    /// <param name="key">The user key.</param>
+    /// <param name="epoch">Under which its sender took this for the key's shard.</param>
+    /// <param name="value">Null: there is none.</param>
+    /// <returns>False: not known; ask with a request, which also says what is wrong.</returns>
+    public bool TryGetNow(ReadOnlySpan<byte> key, Epoch epoch, out byte[]? value)
+    {
+        value = null;
+        LeaderState? leader = _leader;
+        ShardShape shape = _shape;
+        if (leader is not { IsServing: true } || _fault is not null || !_rules.R08NeedsLease || !_group!.HasLease(leader.Term))
+            return false;
+        if (key.Length > _options.Limits.KeyBytesMax || shape.Epoch != epoch || !shape.Contains(key))
+            return false;
+        if ((!leader.IsIdle && IsRegistered(leader, key)) || !TryEnterEngine(out EngineHandle? engine))
+            return false;
+        try
+        {
+            // Before the engine is read: see ReplicaLocks.
+            if (_locks.TryGet(key, out _))
+                return false;
+            value = MvccReader.Read(engine.Engine, key, Timestamp.Max).Value;
+            return _shape == shape;
+        }
+        catch (Exception error) when (error is InvalidDataException or CorruptionException or IOException)
+        {
+            return false;       // a request meets it again, and tells
+        }
+        finally
+        {
+            engine.Exit();
+        }
+    }
+
     private bool IsRegistered(LeaderState leader, ReadOnlySpan<byte> key)
     {
         lock (_gate)

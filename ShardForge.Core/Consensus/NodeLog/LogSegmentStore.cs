@@ -15,6 +15,7 @@ namespace ShardForge.Consensus.NodeLog;
 /// <para>One caller at a time.</para></remarks>
 internal sealed class LogSegmentStore(IFileSystem files, string directory)
 {
+    private const long FillBytes = 1024 * 1024;
     private const string SegmentSuffix = ".seg", FreeSuffix = ".free", NewSuffix = ".new";
     private (string Path, long Bytes)? _free;
 
@@ -37,7 +38,7 @@ internal sealed class LogSegmentStore(IFileSystem files, string directory)
         try
         {
             if (!recycles)
-                file.Preallocate(header.Bytes);
+                Fill(file, header.Bytes);
             Span<byte> block = stackalloc byte[LogFormat.HeaderBytes];
             LogFormat.WriteHeader(block, header);
             file.Write(block, 0);
@@ -105,6 +106,18 @@ internal sealed class LogSegmentStore(IFileSystem files, string directory)
     {
         foreach ((_, string path) in Numbered(FreeSuffix).Concat(Numbered(NewSuffix)).ToArray())
             files.Delete(path);
+    }
+
+    // In steps, each flushed: the log thread's flushes wait for what the disk has before them.
+    private static void Fill(IFile file, long bytes)
+    {
+        for (long filled = FillBytes; filled < bytes; filled += FillBytes)
+        {
+            file.Preallocate(filled);
+            file.Flush();
+        }
+
+        file.Preallocate(bytes);
     }
 
     private static LogSegment OpenOne(long number, string path, IFile file, LogSegment? before)

@@ -30,7 +30,7 @@ internal sealed partial class LogWriter
     private long _offset, _batchNumber;
     private LogPoint _durable;
     private bool _owesPromise, _hasEndFile, _isStuck;
-    private long _durablePosition, _retainedBytes;
+    private long _durablePosition, _retainedBytes, _flushCount;
 
     public LogWriter(NodeLog log, GroupCommit queue, LogSegmentStore store, NodeLogOptions options, LogRecovery recovered)
     {
@@ -53,6 +53,8 @@ internal sealed partial class LogWriter
     public Task Ended => _ended.Task;
 
     public long DurablePosition => Volatile.Read(ref _durablePosition);
+
+    public long FlushCount => Volatile.Read(ref _flushCount);
 
     public long RetainedBytes => Volatile.Read(ref _retainedBytes);
 
@@ -199,6 +201,7 @@ internal sealed partial class LogWriter
         _current.File.Write(bytes, _offset);
         _current.File.Flush();
         Interlocked.Add(ref _offset, bytes.Length);
+        Volatile.Write(ref _flushCount, _flushCount + 1);
         _durable = new LogPoint(_current.Number, _offset);
         Volatile.Write(ref _durablePosition, _current.StartPosition + _offset);
     }

@@ -62,6 +62,9 @@ internal sealed class NodeLog : INodeLog
 
     public long RetainedBytes => _writer.RetainedBytes;
 
+    /// <summary>Flushes since the open.</summary>
+    public long FlushCount => _writer.FlushCount;
+
     /// <summary>
     /// Whether commands are admitted (R34): false while the disk is full and only the reserve is left, which is for votes, configurations and what frees
     /// segments. Appends of commands then throw <see cref="OverloadedException"/>.
