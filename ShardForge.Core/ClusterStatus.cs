@@ -29,7 +29,7 @@ public sealed record ClusterStatus
     /// <summary>Feature level that all nodes agreed on.</summary>
     public int FeatureLevel { get; init; }
 
-    /// <summary>Members, this one included.</summary>
+    /// <summary>Members, this one included as long as it is one; those that were removed are not among them.</summary>
     public IReadOnlyList<NodeStatus> Nodes { get; init; } = [];
 
     /// <summary>Shards in order of their slots, the metadata group not among them.</summary>

@@ -40,6 +40,7 @@ internal sealed partial class NodeRuntime
         _network = PeerNetwork.Open(defaults with
         {
             ListenEndPoint = Config.ListenEndPoint,
+            Security = Config.PeerTls is { } tls ? new TlsConnectionSecurity(tls, Config.TimeProvider) : null,
             Seed = _random.NextSeed(),
             Logger = _loggers.CreateLogger("ShardForge.Network"),
             Limits = Config.Limits,

@@ -20,6 +20,7 @@ internal sealed partial class NodeRuntime
             _directory.SetClusterId(record.ClusterId);
         WarnOfOtherSettings(record);
         HashSet<ReplicaId> created = await CreateReplicasAsync(record, cancellationToken).ConfigureAwait(false);
+        RemoveOrphans();
         MapOf(_metadata.State);
 
         // A directory that the cluster refuses must neither vote nor serve (R38): looked at before the groups take part, and again for what came meanwhile.
@@ -31,6 +32,8 @@ internal sealed partial class NodeRuntime
         ThrowIfRejected();
         _releasing = ReleaseLogsAsync();
         _upkeep = new TransactionUpkeep(Transactions, () => _shards.Values, _metadata.OldestOpenSnapshot, record.Settings.HistoryWindow, _loggers.CreateLogger("ShardForge.Transactions")).RunAsync(_stopping.Token);
+        _hosting = HostAsync(record);
+        _metadata.StartPlacement(FindGroup, SplitAsync);
         _broughtUp.TrySetResult();
     }
 
@@ -44,6 +47,9 @@ internal sealed partial class NodeRuntime
     private async Task<HashSet<ReplicaId>> CreateReplicasAsync(ClusterState record, CancellationToken cancellationToken)
     {
         List<HostedReplica> missing = [];
+        // A later state names members that are at work already: an empty one must not stand in for them. Whoever joins gets its replicas by placement.
+        if (record.Version != ClusterState.FormationVersion)
+            return [];
         foreach (HostedReplica hosted in record.ReplicasOn(Config.NodeId))
         {
             if (!_directory.Log.WasCreated(hosted.Replica))
@@ -61,10 +67,11 @@ internal sealed partial class NodeRuntime
         ReplicaDescriptor descriptor = ReplicaDescriptor.Decode(_directory.Log.GetDescriptor(log.Replica).Span);
         if (descriptor.Shard == ShardId.Metadata)
         {
-            MetadataReplica metadata = _metadata.OpenReplica(_directory.Log) ?? throw new InvalidOperationException($"Replica {log.Replica} of group 0 is in the log and cannot be opened.");
+            MetadataReplica metadata = _metadata.OpenReplica(log.Replica, log.Generation, log.CompactedIndex);
             StateMachineGate metadataGate = new(metadata);
             IRaftGroup group = await _raft.OpenGroupAsync(descriptor.Shard, log, metadataGate, OptionsOf(log.Replica, record.MetadataGroup.Replicas[0].Replica, isNew), cancellationToken)
                 .ConfigureAwait(false);
+            _groups[ShardId.Metadata] = group;
             _metadata.Attach(group);
             metadataGate.Open();
             return;
@@ -93,7 +100,20 @@ internal sealed partial class NodeRuntime
         _shards[descriptor.Shard] = replica;
         ReplicaId preferred = record.FindShard(descriptor.Shard)?.PreferredLeader ?? default;
         StateMachineGate gate = new(replica);
-        IRaftGroup shardGroup = await _raft.OpenGroupAsync(descriptor.Shard, log, gate, OptionsOf(log.Replica, preferred, isNew), cancellationToken).ConfigureAwait(false);
+        IRaftGroup shardGroup;
+        try
+        {
+            shardGroup = await _raft.OpenGroupAsync(descriptor.Shard, log, gate, OptionsOf(log.Replica, preferred, isNew), cancellationToken).ConfigureAwait(false);
+        }
+        catch
+        {
+            // It may be tried again: the engine must be closed by then.
+            _shards.TryRemove(new KeyValuePair<ShardId, ShardReplica>(descriptor.Shard, replica));
+            await replica.DisposeAsync().ConfigureAwait(false);
+            throw;
+        }
+
+        _groups[descriptor.Shard] = shardGroup;
         replica.Attach(shardGroup);
         gate.Open();
     }

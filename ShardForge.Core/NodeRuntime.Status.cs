@@ -76,6 +76,7 @@ internal sealed partial class NodeRuntime
     // A replica that stopped does not come back by itself: where nobody else leads either, waiting has no end.
     private void ThrowIfFaulted(ShardId shard, Exception error)
     {
+        ThrowIfRejected();      // then that is why
         if ((_shards.GetValueOrDefault(shard)?.Fault ?? FindGroup(shard)?.Status.Fault) is { } fault)
             throw new ShardForgeException($"Shard {shard} has no leader that node {Config.NodeId} can reach, and its replica here has stopped: {fault.Message} ({error.Message})", isTransient: false, fault);
     }
@@ -115,15 +116,16 @@ internal sealed partial class NodeRuntime
             return new ClusterStatus { NodeId = Config.NodeId, ClusterName = Config.ClusterName, Health = ClusterHealth.Unhealthy, Problems = problems };
         }
 
-        NodeStatus[] nodes = new NodeStatus[state.Nodes.Count];
+        List<NodeStatus> nodes = new(state.Nodes.Count);
         bool isDegraded = false;
-        for (int i = 0; i < nodes.Length; i++)
+        foreach (NodeInfo node in state.Nodes)
         {
-            NodeInfo node = state.Nodes[i];
+            if (node.IsRemoved)
+                continue;
             bool isLocal = string.Equals(node.NodeId, Config.NodeId, StringComparison.Ordinal);
             bool isConnected = isLocal || _network.IsConnected(node.NodeId);
-            nodes[i] = new NodeStatus(node.NodeId, isLocal ? ListenEndPoint ?? EndPointText.Parse(node.Address) : EndPointText.Parse(node.Address), isLocal, isConnected);
-            if (!isConnected && !node.IsRemoved)
+            nodes.Add(new NodeStatus(node.NodeId, isLocal ? ListenEndPoint ?? EndPointText.Parse(node.Address) : EndPointText.Parse(node.Address), isLocal, isConnected));
+            if (!isConnected)
             {
                 isDegraded = true;
                 problems.Add($"Node {node.NodeId} is not connected.");
@@ -178,14 +180,5 @@ internal sealed partial class NodeRuntime
         return new ShardGroupStatus(shard.Value, slots.First, slots.Last, (long)group.Epoch.Value, leader, local?.Term.Value ?? 0, replicas);
     }
 
-    private IRaftGroup? FindGroup(ShardId shard)
-    {
-        foreach (IRaftGroup group in _raft.Groups)
-        {
-            if (group.Shard == shard)
-                return group;
-        }
-
-        return null;
-    }
+    private IRaftGroup? FindGroup(ShardId shard) => _groups.GetValueOrDefault(shard);
 }

@@ -48,6 +48,7 @@ internal sealed partial class NodeRuntime
 
         await _stopping.CancelAsync().ConfigureAwait(false);
         await _bringingUp.ConfigureAwait(false);
+        await _hosting.ConfigureAwait(false);
         await _releasing.ConfigureAwait(false);
         await _upkeep.ConfigureAwait(false);
 

@@ -21,7 +21,7 @@ namespace ShardForge;
 ///        → formed → replicas: log, engine, group → ready
 /// stop   new calls refused → leadership handed over → metadata → groups → replicas → log → links → directory
 /// </code>
-/// Partials: <c>.Open</c>, <c>.Replicas</c>, <c>.Status</c>, <c>.Stop</c>. Whatever was started is stopped in reverse order, also when a later step of the
+/// Partials: <c>.Open</c>, <c>.Replicas</c>, <c>.Placement</c>, <c>.Status</c>, <c>.Stop</c>. Whatever was started is stopped in reverse order, also when a later step of the
 /// opening fails.
 /// </remarks>
 [System.Diagnostics.CodeAnalysis.SuppressMessage("Design", "CA1001", Justification = "Ended by StopAsync or KillAsync, in the order of .Stop.")]
@@ -35,6 +35,7 @@ internal sealed partial class NodeRuntime : ILocalReplicas, IShardMapSource
     private readonly Lock _stopGate = new();
     private readonly OpenSnapshots _snapshots = new();
     private readonly ConcurrentDictionary<ShardId, ShardReplica> _shards = new();
+    private readonly ConcurrentDictionary<ShardId, IRaftGroup> _groups = new();     // group 0 too
     private readonly TaskCompletionSource _broughtUp = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     private DataLocation _location = null!;
@@ -43,7 +44,7 @@ internal sealed partial class NodeRuntime : ILocalReplicas, IShardMapSource
     private RaftNode _raft = null!;
     private MetadataService _metadata = null!;
     private StorageResources _resources = null!;
-    private Task _bringingUp = Task.CompletedTask, _releasing = Task.CompletedTask, _upkeep = Task.CompletedTask;
+    private Task _bringingUp = Task.CompletedTask, _releasing = Task.CompletedTask, _hosting = Task.CompletedTask, _upkeep = Task.CompletedTask;
     private ShardMap? _map;
     private Task? _stop;
 

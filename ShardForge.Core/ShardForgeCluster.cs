@@ -219,15 +219,17 @@ public sealed partial class ShardForgeCluster : IKeyValueStore, IAsyncDisposable
     }
 
     /// <summary>Takes a node out of the cluster: its replicas are moved away first, as far as others can take them.</summary>
-    /// <param name="nodeId">The node.</param>
-    /// <param name="cancellationToken">Ends the wait.</param>
-    /// <exception cref="NotSupportedException">Always, in this version: the members of a cluster are those that formed it.</exception>
+    /// <param name="nodeId">The node; this one, another, or one that is down for good. One that was removed before: nothing happens.</param>
+    /// <param name="cancellationToken">Ends the wait, not the removal. It has no other bound: how long it takes depends on the data.</param>
+    /// <exception cref="ArgumentException">There is no such node.</exception>
+    /// <exception cref="InvalidOperationException">It is the only node left.</exception>
+    /// <remarks>The node itself notices, and says so: <see cref="WaitUntilReadyAsync"/> fails with <see cref="ConfigurationException"/>, and its status names it as a
+    /// problem. Its id can be used again by a node with an empty directory that joins. With fewer nodes than replicas, shards have fewer replicas.</remarks>
     public Task RemoveNodeAsync(string nodeId, CancellationToken cancellationToken = default)
     {
         ArgumentException.ThrowIfNullOrEmpty(nodeId);
-        _node.ThrowIfDisposed();
-        return Task.FromException(new NotSupportedException(
-            $"Removing node '{nodeId}' is not supported in this version: the members of a cluster are those that formed it. Nothing was changed."));
+        Check(cancellationToken);
+        return _node.RemoveNodeAsync(nodeId, cancellationToken);
     }
 
     /// <summary>Stops the node; blocks until it has stopped. May be called twice.</summary>

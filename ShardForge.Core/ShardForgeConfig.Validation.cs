@@ -29,6 +29,7 @@ public sealed partial record ShardForgeConfig
             $"is {OperationTimeout}; it has to be above zero and at most {s_operationTimeoutMax}");
         ValidateLimits();
         ValidateAddresses();
+        PeerTls?.Validate();
     }
 
     /// <summary>Throws for what is wrong with a cluster that is about to be formed by these settings.</summary>

@@ -28,6 +28,9 @@ public sealed partial record ShardForgeConfig
     /// <summary>What others dial, where it is not what is bound (for a joining node).</summary>
     public EndPoint? AdvertisedEndPoint { get; init; }
 
+    /// <summary>Encryption and authentication of the links between nodes; null: neither. All nodes of a cluster have it, or none.</summary>
+    public PeerTlsOptions? PeerTls { get; init; }
+
     /// <summary>Initial. Number of shards, 1 to 4,096. Default 8.</summary>
     public int ShardCount { get; init; } = 8;
 

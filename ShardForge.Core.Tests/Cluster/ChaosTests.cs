@@ -55,7 +55,7 @@ public sealed class ChaosTests
         });
 
         using CancellationTokenSource stop = new();
-        Task[] clients = [.. Enumerable.Range(0, Clients).Select(client => Task.Run(() => ClientAsync(cluster, client, new Random((seed * 100) + client), history, stop.Token)))];
+        Task[] clients = [.. Enumerable.Range(0, Clients).Select(client => Task.Run(() => ClientAsync(cluster, client, new Random((seed * 100) + client), history, stop.Token, static it => it.Next(3))))];
         for (int fault = 0; fault < FaultsPerRun; fault++)
         {
             int target = history.Count + random.Next(20, 150);
@@ -116,6 +116,110 @@ public sealed class ChaosTests
         TestContext.Out.WriteLine($"seed {seed}: {history.Count} operations; {string.Join(", ", events)}");
     }
 
+    [Test]
+    public async Task Single_keys_stay_linearizable_while_nodes_join_leave_and_are_replaced([ValueSource(nameof(Seeds))] int seed)
+    {
+        Random random = new(seed * 7);
+        RegisterHistory history = new();
+        List<string> events = [];
+        using TestLog log = new();
+        try
+        {
+            await MoveAsync(seed, random, history, events, log);
+        }
+        catch
+        {
+            TestContext.Out.WriteLine($"seed {seed}: {history.Count} operations; {string.Join(", ", events)}");
+            log.Print();
+            throw;
+        }
+    }
+
+    private static async Task MoveAsync(int seed, Random random, RegisterHistory history, List<string> events, TestLog log)
+    {
+        await using ShardForgeTestCluster cluster = await ShardForgeTestCluster.StartAsync(new()
+        {
+            Seed = seed,
+            LoggerFactory = log,
+            Nodes = seed % 2 == 0 ? 1 : 3,
+            ShardCount = 3,
+            StorageEngine = seed % 3 == 0 ? StorageEngines.InMemory() : StorageEngines.Lsm(),
+            OperationTimeout = TimeSpan.FromSeconds(2),
+        });
+
+        // Members, whether they are up or not.
+        List<int> members = [.. Enumerable.Range(0, cluster.Count)];
+        int[] usable = [.. members];
+        using CancellationTokenSource stop = new();
+        Task[] clients = [.. Enumerable.Range(0, Clients).Select(client => Task.Run(() => ClientAsync(
+            cluster, client, new Random((seed * 100) + client), history, stop.Token, it => Volatile.Read(ref usable) is var nodes ? nodes[it.Next(nodes.Length)] : 0)))];
+        for (int step = 0; step < FaultsPerRun; step++)
+        {
+            await ContinueAsync(history, random, events, seed);
+            int node = members[random.Next(members.Count)];
+            int kind = random.Next(4);
+            if (kind == 0 && members.Count < 5)
+            {
+                Note(events, log, "join");
+                int added = await cluster.AddNodeAsync().WaitAsync(s_stepLimit);
+                members.Add(added);
+                Volatile.Write(ref usable, [.. members]);
+            }
+            else if (kind == 1 && members.Count > 3)
+            {
+                Note(events, log, $"remove {node}");
+                members.Remove(node);
+                Volatile.Write(ref usable, [.. members]);
+                Task removal = cluster[members[0]].RemoveNodeAsync($"node-{node + 1}");
+                if (random.Next(2) == 0)
+                {
+                    // A majority of each group stays up: one of four or more is killed, while another leaves.
+                    int victim = members[^1];
+                    await cluster.KillAsync(victim).WaitAsync(s_stepLimit);
+                    await ContinueAsync(history, random, events, seed);
+                    await cluster.RestartAsync(victim).WaitAsync(s_stepLimit);
+                }
+
+                await removal.WaitAsync(s_stepLimit);
+                await cluster.KillAsync(node);
+            }
+            else if (kind == 2 && members.Count >= 3)
+            {
+                // Only where every group has its three: what is lost here must not be the only copy.
+                Note(events, log, $"wipe {node}");
+                int observer = members.First(other => other != node);
+                string id = $"node-{node + 1}";
+                await UntilAsync(() => Groups(cluster, observer).All(static group => group.Replicas.Count >= 3), "three replicas of everything");
+                HashSet<long> lost = [.. Groups(cluster, observer).SelectMany(static group => group.Replicas).Where(replica => replica.NodeId == id).Select(static replica => replica.ReplicaId)];
+                await cluster.KillAsync(node).WaitAsync(s_stepLimit);
+                await cluster.WipeAsync(node);
+                await cluster.RestartAsync(node).WaitAsync(s_stepLimit);
+                await UntilAsync(
+                    () => Groups(cluster, observer).All(group => group.Replicas.Count >= 3 && !group.Replicas.Any(replica => lost.Contains(replica.ReplicaId))),
+                    $"the replicas of {id} to be replaced");
+            }
+            else
+            {
+                Note(events, log, $"kill {node}");
+                await cluster.KillAsync(node).WaitAsync(s_stepLimit);
+                await cluster.RestartAsync(node).WaitAsync(s_stepLimit);
+            }
+        }
+
+        await stop.CancelAsync();
+        await Task.WhenAll(clients).WaitAsync(s_stepLimit);
+        for (int key = 0; key < Keys; key++)
+        {
+            long start = history.Now();
+            history.Get($"k{key}", Text(await cluster[members[key % members.Count]].GetAsync(Bytes($"k{key}"))), start);
+        }
+
+        Assert.That(history.FindViolation(), Is.Null, $"seed {seed}: {string.Join(", ", events)}");
+    }
+
+    private static IEnumerable<ShardGroupStatus> Groups(ShardForgeTestCluster cluster, int node) =>
+        cluster[node].GetStatus() is var status ? status.Shards.Append(status.Metadata!) : [];
+
     private static void Note(List<string> events, TestLog log, string what)
     {
         events.Add(what);
@@ -128,7 +232,7 @@ public sealed class ChaosTests
         return UntilAsync(() => history.Count >= target, $"operation {target} (seed {seed}; {string.Join(", ", events)})");
     }
 
-    private static async Task ClientAsync(ShardForgeTestCluster cluster, int client, Random random, RegisterHistory history, CancellationToken stop)
+    private static async Task ClientAsync(ShardForgeTestCluster cluster, int client, Random random, RegisterHistory history, CancellationToken stop, Func<Random, int> pick)
     {
         for (int i = 0; !stop.IsCancellationRequested; i++)
         {
@@ -138,7 +242,7 @@ public sealed class ChaosTests
             long start = history.Now();
             try
             {
-                ShardForgeCluster node = cluster[random.Next(3)];
+                ShardForgeCluster node = cluster[pick(random)];
                 if (kind < 4)
                 {
                     history.Get(key, Text(await node.GetAsync(Bytes(key), null, CancellationToken.None)), start);

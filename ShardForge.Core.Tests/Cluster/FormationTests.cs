@@ -75,7 +75,7 @@ public sealed class FormationTests
     }
 
     [Test]
-    public async Task R37_A_node_that_lost_its_directory_forms_no_cluster_and_says_why()
+    public async Task R37_A_node_that_lost_its_directory_forms_no_cluster_and_takes_its_place_again()
     {
         using TempFolder folder = new();
         ShardForgeConfig[] configs = Configs(folder, 3);
@@ -85,12 +85,52 @@ public sealed class FormationTests
         await nodes.StopAsync(2);
         Directory.Delete(configs[2].DataDirectory!, recursive: true);
 
-        using ShardForgeCluster wiped = ShardForgeCluster.Open(configs[2]);
-        ConfigurationException? error = Assert.ThrowsAsync<ConfigurationException>(() => wiped.WaitUntilReadyAsync().WaitAsync(s_limit));
+        await using ShardForgeCluster wiped = await ShardForgeCluster.OpenAsync(configs[2]).WaitAsync(s_limit);
+
+        Assert.That(wiped.GetStatus().ClusterId, Is.EqualTo(nodes[0].GetStatus().ClusterId));
+        Assert.That(Text(await wiped.GetAsync(Bytes("k"))), Is.EqualTo("v"));
+        await UntilAsync(() => wiped.GetStatus().Shards.All(static shard => shard.Replicas.Count == 3), "its replicas to be there again");
+    }
+
+    [Test]
+    public async Task R38_A_second_node_with_the_id_of_a_running_one_is_refused()
+    {
+        using TempFolder folder = new();
+        ShardForgeConfig[] configs = Configs(folder, 3);
+        await using Nodes nodes = Nodes.Open(configs);
+        await nodes.WaitUntilReadyAsync();
+        using ShardForgeCluster second = ShardForgeCluster.Open(new ShardForgeConfig
+        {
+            NodeId = "n3",
+            ClusterName = configs[0].ClusterName,
+            DataDirectory = Path.Combine(folder, "second"),
+            ListenEndPoint = new(IPAddress.Loopback, FreePorts(1)[0]),
+            Join = [configs[0].Members["n1"]],
+        });
+
+        ConfigurationException? error = Assert.ThrowsAsync<ConfigurationException>(() => second.WaitUntilReadyAsync().WaitAsync(s_limit));
 
         Assert.That(error!.Setting, Is.EqualTo("DataDirectory"), error.Message);
-        await nodes[1].PutAsync(Bytes("k"), Bytes("w"));
-        Assert.That(Text(await nodes[0].GetAsync(Bytes("k"))), Is.EqualTo("w"));
+        await nodes[2].PutAsync(Bytes("k"), Bytes("v"));
+    }
+
+    [Test]
+    public async Task A_node_that_moved_to_another_address_is_found_there()
+    {
+        using TempFolder folder = new();
+        ShardForgeConfig[] configs = Configs(folder, 3);
+        await using Nodes nodes = Nodes.Open(configs);
+        await nodes.WaitUntilReadyAsync();
+        await nodes.StopAsync(1);
+        IPEndPoint moved = new(IPAddress.Loopback, FreePorts(1)[0]);
+        Dictionary<string, EndPoint> members = new(configs[1].Members) { ["n2"] = moved };
+
+        await using ShardForgeCluster again = await ShardForgeCluster.OpenAsync(configs[1] with { ListenEndPoint = moved, Members = members }).WaitAsync(s_limit);
+
+        await UntilAsync(() => nodes[0].GetStatus().Nodes.Single(static node => node.NodeId == "n2") is { IsConnected: true } node && Equals(node.EndPoint, moved), "the others to know the address");
+        await nodes.StopAsync(2);
+        await again.PutAsync(Bytes("k"), Bytes("v"));
+        Assert.That(Text(await nodes[0].GetAsync(Bytes("k"))), Is.EqualTo("v"));
     }
 
     [Test]

@@ -1,6 +1,7 @@
 using NUnit.Framework;
 using ShardForge.Common;
 using ShardForge.Consensus;
+using ShardForge.Network;
 
 namespace ShardForge.Tests.Consensus;
 
@@ -70,6 +71,36 @@ internal sealed class RaftSnapshotTests
         await group.WaitForAppliedAsync(last, away);
         Assert.That(group.Machine(leader).SnapshotsWritten, Is.EqualTo(1));
         Assert.That(group.Machine(away).Commands, Has.Count.EqualTo(100));
+    }
+
+    [Test]
+    public async Task A_snapshot_goes_on_where_a_broken_link_left_it()
+    {
+        await using DotNextHarness group = await CreateAsync(logTailBytesMax: 256, snapshotChunkBytes: 64);
+        int leader = await group.WaitForLeaderAsync();
+        int away = (leader + 1) % 3;
+        await group.KillAsync(away);
+        LogIndex last = await WriteManyAsync(group, 50);
+        await CompactAsync(group, leader, (leader + 2) % 3);
+        int sent = 0, answered = 0;
+        group.Hub.Before = (_, _, message) => IsChunk(message) && Interlocked.Increment(ref sent) == 3
+            ? throw new PeerUnavailableException(PeerFailure.LinkLost, mayHaveLeft: false, "lost on its way")
+            : default;
+        group.Hub.After = (_, _, message, answer) =>
+        {
+            if (!IsChunk(message) || Interlocked.Increment(ref answered) != 5)
+                return new(answer);
+            answer.Dispose();
+            throw new PeerUnavailableException(PeerFailure.LinkLost, mayHaveLeft: true, "the answer is lost");
+        };
+        await group.RestartAsync(away);
+        await group.WaitForAppliedAsync(last, away);
+        Assert.That(sent, Is.EqualTo(answered + 1).And.GreaterThan(6), "one was lost, and none was sent twice but the one whose answer was");
+        Assert.That(group.Machine(leader).SnapshotsWritten, Is.EqualTo(1), group.Describe());
+        Assert.That(group.Machine(away).SnapshotsInstalled, Is.EqualTo(1));
+        Assert.That(group.Machine(away).Commands, Has.Count.EqualTo(50));
+
+        static bool IsChunk(ReadOnlyMemory<byte> message) => RaftMessage.TryReadHeader(message.Span, out RaftHeader header) && header.Kind == RaftMessageKind.SnapshotChunk;
     }
 
     [Test]

@@ -60,6 +60,11 @@ internal sealed class MetadataHub
 
         public void Remove(string target) => _addresses.TryRemove(target, out _);
 
+        public bool IsConnected(string target) => _addresses.TryGetValue(target, out EndPoint? address)
+            && hub._nodesByAddress.GetValueOrDefault(address.ToString()!) is { } there && hub._services.ContainsKey(there) && !hub._cuts.ContainsKey((nodeId, there));
+
+        public bool IsConnected(string target, Guid instanceId) => hub._services.TryGetValue(target, out MetadataService? service) && service.Hello(0).InstanceId == instanceId;
+
         private static async Task<byte[]> BoundAsync(ValueTask<byte[]> answer, string target, TimeSpan timeout, CancellationToken cancellationToken)
         {
             try

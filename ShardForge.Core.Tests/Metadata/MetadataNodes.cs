@@ -142,7 +142,7 @@ internal sealed class MetadataNodes : IAsyncDisposable
             return;
         }
 
-        foreach (HostedReplica hosted in record.ReplicasOn(nodeId))
+        foreach (HostedReplica hosted in record.Version == ClusterState.FormationVersion ? record.ReplicasOn(nodeId) : [])
         {
             if (hosted.Shard != ShardId.Metadata)
                 continue;

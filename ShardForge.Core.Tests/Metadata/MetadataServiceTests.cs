@@ -147,7 +147,7 @@ internal sealed class MetadataServiceTests
     }
 
     [Test]
-    public async Task R37_a_wiped_node_is_refused_and_forms_nothing()
+    public async Task R37_a_wiped_node_forms_nothing_and_takes_its_own_place()
     {
         await using MetadataNodes nodes = new();
         await StartThreeAsync(nodes);
@@ -155,10 +155,10 @@ internal sealed class MetadataServiceTests
         Guid cluster = nodes["n1"].State.ClusterId;
         await nodes.WipeAsync(2);
         MetadataService wiped = await nodes.StartAsync(2, static options => options with { Members = MetadataNodes.Members(3) });
-        ConfigurationException? error = Assert.ThrowsAsync<ConfigurationException>(() => wiped.Formed.WaitAsync(s_limit));
-        Assert.That(error!.Setting, Is.EqualTo("DataDirectory"));
-        Assert.That(wiped.Current, Is.Null);
-        Assert.That(nodes.DiskOf("n2").FileExists("/data/formation"), Is.False);
+        ClusterState joined = await wiped.Formed.WaitAsync(s_limit);
+        Assert.That(joined.ClusterId, Is.EqualTo(cluster));
+        Assert.That(joined.Version, Is.GreaterThan(ClusterState.FormationVersion), "not the record, whose replicas it lost");
+        Assert.That(joined.FindNode("n2")!.FirstReplica.Value, Is.GreaterThan(joined.MetadataGroup.ReplicaOn("n2")!.Value.Replica.Value));
         Assert.That((await NextAsync(nodes["n3"])).IsZero, Is.False);
         Assert.That(nodes["n3"].State.ClusterId, Is.EqualTo(cluster));
     }

@@ -10,6 +10,9 @@ internal sealed partial class DotNextRaftGroup
     /// <summary>After which a commit that no append has carried to the followers gets a round of its own: without, they would learn it by the next heartbeat.</summary>
     private static readonly TimeSpan s_commitNoticeDelay = TimeSpan.FromMilliseconds(4);
 
+    /// <summary>A replica that was chosen to lead may be so many entries behind when the hand-over begins.</summary>
+    private const int ChosenHeirLagMax = 1_000;
+
     private readonly ITimer _commitNotice;
     private RaftLeadership? _leadership;
     private long _sentCommit;               // highest commit index that an append carried
@@ -56,6 +59,9 @@ internal sealed partial class DotNextRaftGroup
         if (Volatile.Read(ref _leadership) is not { IsOver: false } leadership || IsStopped)
             return false;
         if (target == LocalReplica || PickHeir(leadership, target) is not { } heir)
+            return false;
+        // One that was chosen for where it is can wait; to bring it level with proposals closed would cost the callers more than it is worth.
+        if (target is not null && _log.Log.LastIndex.Value - leadership.Matched(heir.Ordinal).Value > ChosenHeirLagMax)
             return false;
 
         using CancellationTokenSource limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _stopping.Token);
@@ -172,7 +178,7 @@ internal sealed partial class DotNextRaftGroup
         long recently = Stopwatch.GetTimestamp() - (long)(_node.Patience.TotalSeconds * Stopwatch.Frequency);
         foreach (RaftPeer peer in _view.Remote)
         {
-            bool isCandidate = target is null ? leadership.AnsweredSend(peer.Ordinal) > recently : peer.Member.Replica == target;
+            bool isCandidate = leadership.AnsweredSend(peer.Ordinal) > recently && (target is null || peer.Member.Replica == target);
             if (isCandidate && (best is null || leadership.Matched(peer.Ordinal) > leadership.Matched(best.Ordinal)))
                 best = peer;
         }

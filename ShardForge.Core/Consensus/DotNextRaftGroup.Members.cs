@@ -18,6 +18,7 @@ internal sealed partial class DotNextRaftGroup
 {
     private static readonly TimeSpan s_learnerRetry = TimeSpan.FromMilliseconds(20);
 
+    private readonly SemaphoreSlim _membersTurn = new(1, 1);               // no wait handle is made of it, so it holds nothing
     private readonly Dictionary<ReplicaId, RaftPeer> _learners = [];       // under _gate
     private readonly RaftPeer _localPeer;
     private volatile RaftMembers _view;
@@ -195,12 +196,56 @@ internal sealed partial class DotNextRaftGroup
         }
     }
 
+    /// <summary>
+    /// Lets the library answer a question for a vote of a replica that is no member by the configuration here. It has to be answered: the entry that added the
+    /// asking one may have reached others only, which cannot win without this vote. Terms and logs decide, as ever. The library refuses
+    /// whom it does not know, so it knows that one for so long, as a member that never answers.
+    /// </summary>
+    private async ValueTask<T> AskAsMemberAsync<T>(ReplicaId sender, Func<ValueTask<T>> ask, CancellationToken cancellationToken)
+    {
+        if (!IsStranger(sender))
+            return await ask().ConfigureAwait(false);
+        await _membersTurn.WaitAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            if (!IsStranger(sender))
+                return await ask().ConfigureAwait(false);
+            RaftPeer[] guest = [new RaftPeer(this, new RaftMember(sender, "guest"), RaftPeer.GuestOrdinal)];
+            await _core.SwitchMembersAsync(() => (guest, []), cancellationToken).ConfigureAwait(false);
+            try
+            {
+                return await ask().ConfigureAwait(false);
+            }
+            finally
+            {
+                await _core.SwitchMembersAsync(() => ([], guest), _stopping.Token).ConfigureAwait(false);
+            }
+        }
+        finally
+        {
+            _membersTurn.Release();
+        }
+    }
+
+    /// <summary>Not while this replica leads: it would refuse anyway, and a member that never answers would count against its majorities.</summary>
+    private bool IsStranger(ReplicaId sender) => _view.Find(sender) is null && Volatile.Read(ref _leadership) is not { IsOver: false };
+
     /// <summary>Where the log ends with another configuration than the one that counts here, that one counts from now on. Not from inside the library's lock.</summary>
     private async ValueTask SwitchMembersAsync(CancellationToken cancellationToken)
     {
         if (_view.Is(_log.Log.LastConfiguration.Configuration))
             return;
-        await _core.SwitchMembersAsync(WorkOutSwitch, cancellationToken).ConfigureAwait(false);
+        // Not while a guest is in the library's list: it may be the one that is added.
+        await _membersTurn.WaitAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            await _core.SwitchMembersAsync(WorkOutSwitch, cancellationToken).ConfigureAwait(false);
+        }
+        finally
+        {
+            _membersTurn.Release();
+        }
+
         PublishStatus();
     }
 

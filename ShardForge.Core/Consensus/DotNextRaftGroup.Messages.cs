@@ -19,11 +19,12 @@ internal sealed partial class DotNextRaftGroup
 
     /// <summary>
     /// Whether the sender is a member, on the node that the link says. A leader need not be known yet: a replica that is behind learns of it by what it sends, so
-    /// entries and snapshots are listened to.
+    /// entries and snapshots are listened to; so are questions for a vote, which the member may ask whose addition is not known here yet. Only a hand-over
+    /// comes from the leader that is followed.
     /// </summary>
     internal bool MayHear(in RaftHeader header, string nodeId) => _view.Find(header.Sender) is { } member
         ? string.Equals(member.NodeId, nodeId, StringComparison.Ordinal)
-        : header.Kind is RaftMessageKind.Append or RaftMessageKind.SnapshotBegin or RaftMessageKind.SnapshotChunk or RaftMessageKind.SnapshotInstall;
+        : header.Kind != RaftMessageKind.HandOver;
 
     internal async ValueTask<PeerBuffer> HandleAsync(RaftHeader header, ReadOnlyMemory<byte> body, CancellationToken cancellationToken)
     {
@@ -102,7 +103,8 @@ internal sealed partial class DotNextRaftGroup
         if (!MayVote())
             return RaftMessage.Answer(RaftMessageKind.Vote, _log.Log.Term, 0);
         long askedAt = Stopwatch.GetTimestamp();
-        Result<bool> result = await _core.OnVoteAsync(header.Sender, header.Term, lastIndex, lastTerm, cancellationToken).ConfigureAwait(false);
+        Result<bool> result = await AskAsMemberAsync(
+            header.Sender, () => _core.OnVoteAsync(header.Sender, header.Term, lastIndex, lastTerm, cancellationToken), cancellationToken).ConfigureAwait(false);
         bool isGranted = result.Value && Interlocked.Read(ref _leaderHeardAt) < askedAt;
         return RaftMessage.Answer(RaftMessageKind.Vote, new Term(result.Term), isGranted ? (byte)1 : (byte)0);
     }
@@ -112,7 +114,8 @@ internal sealed partial class DotNextRaftGroup
         (LogIndex lastIndex, Term lastTerm) = ReadLast(body);
         if (!MayVote())
             return RaftMessage.Answer(RaftMessageKind.PreVote, _log.Log.Term, (byte)PreVoteResult.RejectedByFollower);
-        Result<PreVoteResult> result = await _core.OnPreVoteAsync(header.Sender, header.Term, lastIndex, lastTerm, cancellationToken).ConfigureAwait(false);
+        Result<PreVoteResult> result = await AskAsMemberAsync(
+            header.Sender, () => _core.OnPreVoteAsync(header.Sender, header.Term, lastIndex, lastTerm, cancellationToken), cancellationToken).ConfigureAwait(false);
         return RaftMessage.Answer(RaftMessageKind.PreVote, new Term(result.Term), (byte)result.Value);
     }
 

@@ -60,7 +60,7 @@ internal sealed partial class DotNextRaftGroup : IRaftGroup, IRaftLogOwner
         _tail = new LogTail(_options.LogTailBytesMax);
         _log = RaftLog.Create(log, this, recovered, _options.AppendBytesMax);
         _view = ReadMembersLocked(log.LastConfiguration.Configuration, before: null);
-        _localPeer = new RaftPeer(this, _view.Find(LocalReplica) ?? new RaftMember(LocalReplica, ""), ordinal: -1);
+        _localPeer = new RaftPeer(this, _view.Find(LocalReplica) ?? new RaftMember(LocalReplica, ""), RaftPeer.LocalOrdinal);
 
         _commitNotice = TimeProvider.System.CreateTimer(
             static group => ((DotNextRaftGroup)group!).SendCommitNotice(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);

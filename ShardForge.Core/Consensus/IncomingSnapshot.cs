@@ -3,7 +3,7 @@ using ShardForge.Common;
 namespace ShardForge.Consensus;
 
 /// <summary>A snapshot that comes in chunk by chunk, into the directory of a generation that does not count yet.</summary>
-/// <remarks>Chunks come in order: a file's from its start to its end, then the next file's. Everything here runs on the thread of <see cref="SnapshotFiles"/>.
+/// <remarks>Chunks come in order: a file's from its start to its end, then the next file's. One whose answer was lost may come again, right after itself. Everything here runs on the thread of <see cref="SnapshotFiles"/>.
 /// A crash at any point leaves a directory that no log record names; the next open removes it (R33).</remarks>
 internal sealed class IncomingSnapshot(ReplicaId sender, long transfer, LogIndex index, Term term, long generation, string directory)
 {
@@ -38,6 +38,8 @@ internal sealed class IncomingSnapshot(ReplicaId sender, long transfer, LogIndex
     /// <exception cref="InvalidDataException">Out of order, or of a name that leads out of the directory.</exception>
     public void Write(IFileSystem files, string name, long offset, ReadOnlySpan<byte> bytes, bool isLastOfFile)
     {
+        if (name == _name && offset + bytes.Length == _offset)
+            return;         // it is here already
         if (_file is null)
             Begin(files, name);
         if (name != _name || offset != _offset)

@@ -16,6 +16,9 @@ namespace ShardForge.Consensus;
 /// </remarks>
 internal sealed class RaftPeer : IRaftClusterMember, IDisposable
 {
+    /// <summary>In place of the ordinal of a remote member.</summary>
+    public const int LocalOrdinal = -1, GuestOrdinal = -2;
+
     private readonly DotNextRaftGroup _group;
     private readonly ReplicaEndPoint _endPoint;
     private readonly ClusterMemberId _id;
@@ -37,7 +40,10 @@ internal sealed class RaftPeer : IRaftClusterMember, IDisposable
 
     public int Ordinal { get; }
 
-    public bool IsRemote => Ordinal >= 0;
+    public bool IsRemote => Ordinal != LocalOrdinal;
+
+    /// <summary>Known to the library for the length of one question only, see <see cref="DotNextRaftGroup"/>.Members: it is asked nothing, so it counts against a majority and never for one.</summary>
+    private bool IsGuest => Ordinal == GuestOrdinal;
 
     ClusterMemberId IClusterMember.Id => _id;
 
@@ -151,6 +157,12 @@ internal sealed class RaftPeer : IRaftClusterMember, IDisposable
     /// <summary>Sends, and maps what can go wrong to what the library stands.</summary>
     public async ValueTask<PeerBuffer> RequestAsync(PeerBuffer message, bool bulk, TimeSpan limit, CancellationToken cancellationToken)
     {
+        if (IsGuest)
+        {
+            message.Dispose();
+            throw new MemberUnavailableException(this, $"Replica {Member.Replica} is no member here.");
+        }
+
         try
         {
             return await _group.Link.RequestAsync(Member.NodeId, message, bulk, limit, cancellationToken).ConfigureAwait(false);

@@ -78,7 +78,10 @@ internal sealed record ClusterState
         return null;
     }
 
-    /// <summary>The replicas that a node is to host, group 0's first.</summary>
+    /// <summary>Group 0, or a shard's group; null: there is no such shard.</summary>
+    public GroupInfo? FindGroup(ShardId shard) => shard == ShardId.Metadata ? MetadataGroup : FindShard(shard)?.Group;
+
+    /// <summary>The replicas that a node is to host, group 0's first, as far as they are in their groups already.</summary>
     public IReadOnlyList<HostedReplica> ReplicasOn(string nodeId)
     {
         List<HostedReplica> hosted = [];
@@ -92,6 +95,55 @@ internal sealed record ClusterState
 
         return hosted;
     }
+
+    /// <summary>The replicas that a node is to create, empty, and that are added to their groups once they are level; group 0's first.</summary>
+    public IReadOnlyList<HostedReplica> ReplicasToAddOn(string nodeId)
+    {
+        List<HostedReplica> added = [];
+        // One that an earlier data directory of the node was to have may have voted there already: it must not come back empty (R38).
+        ReplicaId first = FindNode(nodeId)?.FirstReplica ?? default;
+        Look(ShardId.Metadata, SlotRange.All, MetadataGroup);
+        foreach (ShardInfo shard in Shards)
+            Look(shard.Shard, shard.Slots, shard.Group);
+        return added;
+
+        void Look(ShardId shard, SlotRange slots, GroupInfo group)
+        {
+            if (group.Change is { Kind: MemberChange.Add } change && string.Equals(change.Replica.NodeId, nodeId, StringComparison.Ordinal) && change.Replica.Replica.Value >= first.Value)
+                added.Add(new(shard, change.Replica.Replica, slots, group.Epoch, group.Replicas, PrefersToLead: false));
+        }
+    }
+
+    /// <summary>
+    /// Whether a replica has left its group, or never came to be in it: then its data goes (R41). Ids are given out in order and a replica is named from then
+    /// on until its removal is complete, so this holds for ever once it does, whatever older state a node may have.
+    /// </summary>
+    public bool IsGone(ReplicaId replica)
+    {
+        if (replica.Value >= NextReplicaId || MetadataGroup.Names(replica))
+            return false;
+        foreach (ShardInfo shard in Shards)
+        {
+            if (shard.Group.Names(replica) || shard.Split?.Names(replica) == true)
+                return false;
+        }
+
+        return true;
+    }
+
+    /// <summary>Whether any replica, also one that is on its way in or out, is on a node.</summary>
+    public bool HasReplicasOn(string nodeId)
+    {
+        if (MetadataGroup.IsOn(nodeId))
+            return true;
+        foreach (ShardInfo shard in Shards)
+        {
+            if (shard.Group.IsOn(nodeId))
+                return true;
+        }
+
+        return false;
+    }
 }
 
 /// <summary>What is chosen when a cluster is formed; later the stored values hold.</summary>
@@ -99,7 +151,11 @@ internal sealed record ClusterSettings
 {
     public required int ShardCount { get; init; }
 
+    /// <summary>How many replicas a group of shards is to have, as far as there are nodes.</summary>
     public required int ReplicationFactor { get; init; }
+
+    /// <summary>Nobody chose the replication factor: it grows with the cluster, up to <see cref="Placement.DefaultReplicationFactor"/>.</summary>
+    public bool GrowsReplication { get; init; }
 
     public required PartitionRule PartitionRule { get; init; }
 
@@ -126,13 +182,31 @@ internal sealed record NodeInfo
 
     /// <summary>It left; its id can come back only as a replacement.</summary>
     public bool IsRemoved { get; init; }
+
+    /// <summary>It is to leave: its replicas are moved away, and it gets no new ones.</summary>
+    public bool IsLeaving { get; init; }
+
+    /// <summary>
+    /// Replicas below this one that are on this node were an earlier data directory's (R38): they are lost, and are taken out of their groups. None: the directory
+    /// was never replaced.
+    /// </summary>
+    public ReplicaId FirstReplica { get; init; }
+
+    /// <summary>Whether it takes part and is to stay.</summary>
+    public bool IsActive => !IsRemoved && !IsLeaving;
 }
 
 /// <summary>The replicas of a Raft group.</summary>
 internal sealed record GroupInfo
 {
-    /// <summary>Rises with every change of range or replicas.</summary>
+    /// <summary>Rises with every change of range: what was evaluated under one is appended under it (R11).</summary>
     public required Epoch Epoch { get; init; }
+
+    /// <summary>Rises with every step of placement: a step names the one it was thought out for, and does nothing at another (R41).</summary>
+    public ulong PlacementEpoch { get; init; }
+
+    /// <summary>The step that is under way; null: none. The group's leader carries it out, whoever that is, again until it is done.</summary>
+    public ReplicaChange? Change { get; init; }
 
     /// <summary>Ordered by replica id.</summary>
     public required IReadOnlyList<RaftMember> Replicas { get; init; }
@@ -148,6 +222,10 @@ internal sealed record GroupInfo
         return null;
     }
 
+    public bool Names(ReplicaId replica) => NodeOf(replica) is not null || Change?.Replica.Replica == replica;
+
+    public bool IsOn(string nodeId) => ReplicaOn(nodeId) is not null || string.Equals(Change?.Replica.NodeId, nodeId, StringComparison.Ordinal);
+
     /// <summary>The node that hosts a replica; null: the replica is not of this group.</summary>
     public string? NodeOf(ReplicaId replica)
     {
@@ -158,6 +236,24 @@ internal sealed record GroupInfo
         }
 
         return null;
+    }
+}
+
+/// <summary>A replica on its way into its group, or out of it.</summary>
+internal sealed record ReplicaChange(MemberChange Kind, RaftMember Replica);
+
+/// <summary>A split that is under way (R40): the child gets the slots from <paramref name="At"/> on, and a replica beside each one of the parent.</summary>
+internal sealed record ShardSplit(ShardId Child, Slot At, IReadOnlyList<RaftMember> Replicas)
+{
+    public bool Names(ReplicaId replica)
+    {
+        foreach (RaftMember member in Replicas)
+        {
+            if (member.Replica == replica)
+                return true;
+        }
+
+        return false;
     }
 }
 
@@ -172,6 +268,9 @@ internal sealed record ShardInfo
 
     /// <summary>The replica that should lead while it can, so that leaders are spread over the nodes.</summary>
     public required ReplicaId PreferredLeader { get; init; }
+
+    /// <summary>Not null: it is being split; then no replica comes or goes.</summary>
+    public ShardSplit? Split { get; init; }
 
     public Epoch Epoch => Group.Epoch;
 }

@@ -5,18 +5,20 @@ namespace ShardForge.Metadata;
 /// <summary>The bytes of a <see cref="ClusterState"/>, as entries, frames, snapshots and files carry it. The checksum is theirs.</summary>
 /// <remarks><code>
 /// state    | format 1 | cluster id guid | name string | version | feature level | settings | next replica id | nodes | group | shards |
-/// settings | shard count | replication factor | rule kind 1 | rule argument | history window, ms |
+/// settings | shard count | replication factor | flag: it grows | rule kind 1 | rule argument | history window, ms |
 /// nodes    | count | node | node | ...
-/// node     | id string | removed flag | address string | instance guid | open counter | feature level |
+/// node     | id string | removed flag | leaving flag | address string | instance guid | open counter | feature level | first replica |
 /// shards   | count | shard | shard | ...
-/// shard    | id | first slot 2 | last slot 2 | preferred leader | group |
-/// group    | epoch | replica count | replica | replica | ...
+/// shard    | id | first slot 2 | last slot 2 | preferred leader | group | flag | split if flag |
+/// split    | child id | first slot of the child 2 | replica count | replica | ...
+/// group    | epoch | placement epoch | replica count | replica | ... | change 1: 0 none, 1 add, 2 remove | replica if there is a change |
 /// replica  | replica id | position of its node in nodes |
 /// </code>
-/// What has no size is a varint; pieces as in <see cref="MetadataWriter"/>. Format versions: 1 (this one).</remarks>
+/// What has no size is a varint; pieces as in <see cref="MetadataWriter"/>. Format versions: 1 (without changes of members and splits), 2 (this one).</remarks>
 internal static class ClusterStateCodec
 {
-    private const byte FormatVersion = 1;
+    private const byte FormatVersion = 2;
+    private const byte NoChange = 0, AddChange = 1, RemoveChange = 2;
 
     public static byte[] Encode(ClusterState state)
     {
@@ -30,7 +32,7 @@ internal static class ClusterStateCodec
         Invariant.Check(Problem(state) is null);
         writer.Byte(FormatVersion).Guid(state.ClusterId).Text(state.ClusterName).Number(state.Version).Number(state.FeatureLevel);
         ClusterSettings settings = state.Settings;
-        writer.Number(settings.ShardCount).Number(settings.ReplicationFactor).Byte((byte)settings.PartitionRule.Kind)
+        writer.Number(settings.ShardCount).Number(settings.ReplicationFactor).Flag(settings.GrowsReplication).Byte((byte)settings.PartitionRule.Kind)
             .Number(settings.PartitionRule.Kind == PartitionRuleKind.UpTo ? settings.PartitionRule.Delimiter : settings.PartitionRule.Bytes)
             .Number((long)settings.HistoryWindow.TotalMilliseconds);
         writer.Number(state.NextReplicaId).Number(state.Nodes.Count);
@@ -38,7 +40,8 @@ internal static class ClusterStateCodec
         foreach (NodeInfo node in state.Nodes)
         {
             positions.Add(node.NodeId, positions.Count);
-            writer.Text(node.NodeId).Flag(node.IsRemoved).Text(node.Address).Guid(node.InstanceId).Number(node.OpenCounter).Number(node.SupportedFeatureLevel);
+            writer.Text(node.NodeId).Flag(node.IsRemoved).Flag(node.IsLeaving).Text(node.Address).Guid(node.InstanceId).Number(node.OpenCounter)
+                .Number(node.SupportedFeatureLevel).Number(node.FirstReplica.Value);
         }
 
         Write(writer, state.MetadataGroup, positions);
@@ -47,6 +50,12 @@ internal static class ClusterStateCodec
         {
             writer.Number(shard.Shard.Value).UInt16(shard.Slots.First).UInt16(shard.Slots.Last).Number(shard.PreferredLeader.Value);
             Write(writer, shard.Group, positions);
+            writer.Flag(shard.Split is not null);
+            if (shard.Split is { } split)
+            {
+                writer.Number(split.Child.Value).UInt16(split.At.Value);
+                Write(writer, split.Replicas, positions);
+            }
         }
     }
 
@@ -75,14 +84,17 @@ internal static class ClusterStateCodec
         {
             string nodeId = reader.Text();
             bool removed = reader.Flag();
+            bool leaving = reader.Flag();
             nodes[i] = new()
             {
                 NodeId = nodeId,
                 IsRemoved = removed,
+                IsLeaving = leaving,
                 Address = reader.Text(),
                 InstanceId = reader.Guid(),
                 OpenCounter = reader.Number(),
                 SupportedFeatureLevel = reader.Int32(),
+                FirstReplica = new ReplicaId(reader.Number()),
             };
         }
 
@@ -96,6 +108,7 @@ internal static class ClusterStateCodec
                 Slots = new SlotRange(reader.UInt16(), reader.UInt16()),
                 PreferredLeader = new ReplicaId(reader.Number()),
                 Group = ReadGroup(ref reader, nodes),
+                Split = reader.Flag() ? new ShardSplit(new ShardId(reader.Int32()), new Slot(reader.UInt16()), ReadReplicas(ref reader, nodes)) : null,
             };
         }
 
@@ -116,31 +129,58 @@ internal static class ClusterStateCodec
 
     private static void Write(MetadataWriter writer, GroupInfo group, Dictionary<string, int> positions)
     {
-        writer.Number(group.Epoch.Value).Number(group.Replicas.Count);
-        foreach (RaftMember replica in group.Replicas)
-            writer.Number(replica.Replica.Value).Number(positions[replica.NodeId]);
+        writer.Number(group.Epoch.Value).Number(group.PlacementEpoch);
+        Write(writer, group.Replicas, positions);
+        writer.Byte(group.Change?.Kind switch { null => NoChange, MemberChange.Add => AddChange, _ => RemoveChange });
+        if (group.Change is { } change)
+            Write(writer, change.Replica, positions);
     }
+
+    private static void Write(MetadataWriter writer, IReadOnlyList<RaftMember> replicas, Dictionary<string, int> positions)
+    {
+        writer.Number(replicas.Count);
+        foreach (RaftMember replica in replicas)
+            Write(writer, replica, positions);
+    }
+
+    private static void Write(MetadataWriter writer, RaftMember replica, Dictionary<string, int> positions) =>
+        writer.Number(replica.Replica.Value).Number(positions[replica.NodeId]);
 
     private static GroupInfo ReadGroup(ref MetadataReader reader, NodeInfo[] nodes)
     {
         Epoch epoch = new(reader.Number());
+        ulong placementEpoch = reader.Number();
+        RaftMember[] replicas = ReadReplicas(ref reader, nodes);
+        ReplicaChange? change = reader.Byte() switch
+        {
+            NoChange => null,
+            AddChange => new(MemberChange.Add, ReadReplica(ref reader, nodes)),
+            RemoveChange => new(MemberChange.Remove, ReadReplica(ref reader, nodes)),
+            byte other => throw new InvalidDataException($"A change of members of kind {other}."),
+        };
+        return new() { Epoch = epoch, PlacementEpoch = placementEpoch, Replicas = replicas, Change = change };
+    }
+
+    private static RaftMember[] ReadReplicas(ref MetadataReader reader, NodeInfo[] nodes)
+    {
         RaftMember[] replicas = new RaftMember[reader.Count()];
         for (int i = 0; i < replicas.Length; i++)
-        {
-            ReplicaId replica = new(reader.Number());
-            int position = reader.Int32();
-            if (position >= nodes.Length)
-                throw new InvalidDataException($"Replica {replica} is on node {position} of {nodes.Length}.");
-            replicas[i] = new(replica, nodes[position].NodeId);
-        }
+            replicas[i] = ReadReplica(ref reader, nodes);
+        return replicas;
+    }
 
-        return new() { Epoch = epoch, Replicas = replicas };
+    private static RaftMember ReadReplica(ref MetadataReader reader, NodeInfo[] nodes)
+    {
+        ReplicaId replica = new(reader.Number());
+        int position = reader.Int32();
+        return position < nodes.Length ? new(replica, nodes[position].NodeId) : throw new InvalidDataException($"Replica {replica} is on node {position} of {nodes.Length}.");
     }
 
     private static ClusterSettings ReadSettings(ref MetadataReader reader)
     {
         int shardCount = reader.Int32();
         int replicationFactor = reader.Int32();
+        bool grows = reader.Flag();
         PartitionRuleKind kind = (PartitionRuleKind)reader.Byte();
         int argument = reader.Int32();
         long historyMilliseconds = reader.Int64();
@@ -148,6 +188,7 @@ internal static class ClusterStateCodec
         {
             ShardCount = shardCount,
             ReplicationFactor = replicationFactor,
+            GrowsReplication = grows,
             PartitionRule = kind switch
             {
                 PartitionRuleKind.WholeKey when argument == 0 => PartitionRule.WholeKey,
@@ -183,6 +224,15 @@ internal static class ClusterStateCodec
                 return problem;
             if (shard.Group.NodeOf(shard.PreferredLeader) is null)
                 return $"shard {shard.Shard} prefers {shard.PreferredLeader}, which is not its replica";
+            if (shard.Split is not { } split)
+                continue;
+            if (!shard.Slots.Contains(split.At) || split.At.Value == shard.Slots.First || state.FindShard(split.Child) is not null || split.Replicas.Count == 0)
+                return $"shard {shard.Shard} is split at {split.At} into {split.Child}, which cannot be";
+            foreach (RaftMember replica in split.Replicas)
+            {
+                if (ReplicaProblem(state, replica, used) is { } splitProblem)
+                    return splitProblem;
+            }
         }
 
         return nextSlot == Slot.Count ? null : $"the shards cover {nextSlot} slots";
@@ -194,12 +244,17 @@ internal static class ClusterStateCodec
             return "a group has no replica";
         foreach (RaftMember replica in group.Replicas)
         {
-            if (replica.Replica.IsNone || replica.Replica.Value >= state.NextReplicaId || !used.Add(replica.Replica.Value))
-                return $"replica {replica.Replica} is none, not given out yet, or there twice";
-            if (state.FindNode(replica.NodeId) is null)
-                return $"replica {replica.Replica} is on {replica.NodeId}, which is no node";
+            if (ReplicaProblem(state, replica, used) is { } problem)
+                return problem;
         }
 
-        return null;
+        return group.Change is { } change && group.NodeOf(change.Replica.Replica) is null ? ReplicaProblem(state, change.Replica, used) : null;
+    }
+
+    private static string? ReplicaProblem(ClusterState state, RaftMember replica, HashSet<ulong> used)
+    {
+        if (replica.Replica.IsNone || replica.Replica.Value >= state.NextReplicaId || !used.Add(replica.Replica.Value))
+            return $"replica {replica.Replica} is none, not given out yet, or there twice";
+        return state.FindNode(replica.NodeId) is null ? $"replica {replica.Replica} is on {replica.NodeId}, which is no node" : null;
     }
 }

@@ -19,4 +19,10 @@ internal interface IMetadataLink
 
     /// <summary>Forgets a node.</summary>
     void Remove(string nodeId);
+
+    /// <summary>Whether a link to a node is open.</summary>
+    bool IsConnected(string nodeId);
+
+    /// <summary>Whether a node is connected with that data directory (R38).</summary>
+    bool IsConnected(string nodeId, Guid instanceId);
 }

@@ -43,7 +43,7 @@ internal sealed class MembershipPolicy(string nodeId, string clusterName, IReadO
     private HandshakeVerdict CheckMember(ClusterState state, HandshakeHello remote) => state.FindNode(remote.NodeId) switch
     {
         null => HandshakeVerdict.Refuse(RefusalCode.UnknownNode, $"{remote.NodeId} is no node of cluster '{state.ClusterName}', as of version {state.Version}"),
-        { IsRemoved: true } => HandshakeVerdict.Refuse(RefusalCode.UnknownNode, $"{remote.NodeId} was taken out of cluster '{state.ClusterName}'"),
+        { IsRemoved: true } => HandshakeVerdict.Refuse(RefusalCode.NodeRemoved, $"{remote.NodeId} was taken out of cluster '{state.ClusterName}'"),
         NodeInfo node when node.InstanceId != Guid.Empty && node.InstanceId != remote.InstanceId =>
             HandshakeVerdict.Refuse(RefusalCode.InstanceConflict, $"{remote.NodeId} is known with the data directory {node.InstanceId}, not with {remote.InstanceId}"),
         NodeInfo node when node.OpenCounter > remote.OpenCounter =>

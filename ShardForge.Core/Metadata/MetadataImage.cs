@@ -5,7 +5,7 @@ namespace ShardForge.Metadata;
 /// image | format 1 | applied index | applied term | oracle window timestamp | cluster state |        varints; ClusterStateCodec
 /// </code>
 /// The file around it carries the checksum. Format versions: 1 (this one).</remarks>
-internal sealed record MetadataImage(LogIndex AppliedIndex, Term AppliedTerm, Timestamp OracleWindow, ClusterState State)
+internal sealed partial record MetadataImage(LogIndex AppliedIndex, Term AppliedTerm, Timestamp OracleWindow, ClusterState State)
 {
     private const byte FormatVersion = 1;
 
@@ -46,6 +46,24 @@ internal sealed record MetadataImage(LogIndex AppliedIndex, Term AppliedTerm, Ti
                 return Changed(Raise(raise, out outcome));
             case RemoveNodeCommand remove:
                 return Changed(Remove(remove, out outcome));
+            case ReplaceNodeCommand replace:
+                return Changed(Replace(replace, out outcome));
+            case LeaveNodeCommand leave:
+                return Changed(Leave(leave, out outcome));
+            case AddReplicaCommand add:
+                return Changed(Add(add, out outcome));
+            case RemoveReplicaCommand remove:
+                return Changed(Remove(remove, out outcome));
+            case EndChangeCommand end:
+                return Changed(End(end, out outcome));
+            case CancelAddCommand cancel:
+                return Changed(Cancel(cancel, out outcome));
+            case PreferLeaderCommand prefer:
+                return Changed(Prefer(prefer, out outcome));
+            case SplitShardCommand split:
+                return Changed(Split(split, out outcome));
+            case EndSplitCommand end:
+                return Changed(End(end, out outcome));
             default:
                 throw new InvalidOperationException($"No rule for {command.GetType().Name}.");
         }
@@ -89,6 +107,8 @@ internal sealed record MetadataImage(LogIndex AppliedIndex, Term AppliedTerm, Ti
             return null;
         }
 
+        if (known is not null)
+            registered = registered with { IsLeaving = known.IsLeaving, FirstReplica = known.FirstReplica };
         outcome = MetadataOutcome.Ok;
         return registered == known ? null : State with { Nodes = With(State.Nodes, registered) };
     }
@@ -117,14 +137,14 @@ internal sealed record MetadataImage(LogIndex AppliedIndex, Term AppliedTerm, Ti
             return null;
         }
 
-        if (State.ReplicasOn(command.NodeId).Count > 0)
+        if (State.HasReplicasOn(command.NodeId))
         {
             outcome = MetadataOutcome.NodeHasReplicas;
             return null;
         }
 
         outcome = MetadataOutcome.Ok;
-        return node.IsRemoved ? null : State with { Nodes = With(State.Nodes, node with { IsRemoved = true }) };
+        return node.IsRemoved ? null : State with { Nodes = With(State.Nodes, node with { IsRemoved = true, IsLeaving = false }) };
     }
 
     /// <summary>The nodes with one put in its place, new or changed.</summary>

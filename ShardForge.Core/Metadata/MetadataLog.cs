@@ -37,4 +37,16 @@ internal static partial class MetadataLog
 
     [LoggerMessage(6010, LogLevel.Error, "{Node}: a loop of the metadata service ended")]
     public static partial void UpkeepFailed(ILogger logger, string node, Exception error);
+
+    [LoggerMessage(6011, LogLevel.Information, "{Node}: placement: {Step} ({Outcome})")]
+    public static partial void Placed(ILogger logger, string node, string step, MetadataOutcome outcome);
+
+    [LoggerMessage(6012, LogLevel.Information, "{Node}: leadership of shard {Shard} was handed to its preferred replica {Replica}")]
+    public static partial void HandedOver(ILogger logger, string node, ShardId shard, ReplicaId replica);
+
+    [LoggerMessage(6013, LogLevel.Information, "{Node}: the cluster knows this node with another data directory, {Reason}; it joins in its place")]
+    public static partial void Replaces(ILogger logger, string node, string reason);
+
+    [LoggerMessage(6014, LogLevel.Warning, "{Node}: the data directory of {Replaced} is replaced by an empty one ({Instance}); its replicas are lost")]
+    public static partial void Replaced(ILogger logger, string node, string replaced, Guid instance);
 }

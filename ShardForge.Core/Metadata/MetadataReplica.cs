@@ -74,6 +74,9 @@ internal sealed partial class MetadataReplica : IRaftStateMachine, IOracleGroup,
         }
     }
 
+    /// <summary>Whether it is a member of its group, as far as it knows: neither on its way in nor taken out.</summary>
+    public bool IsMember => Volatile.Read(ref _status)?.Members.Any(member => member.Replica == Replica) == true;
+
     /// <summary>Reads the newest image of the generation, and removes the other generations (R33).</summary>
     /// <exception cref="CorruptionException">The image is damaged, or missing although the log before it is gone.</exception>
     public static MetadataReplica Open(MetadataReplicaOptions options)

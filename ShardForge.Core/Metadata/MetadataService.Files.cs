@@ -90,6 +90,7 @@ internal sealed partial class MetadataService
             {
                 ShardCount = _options.ShardCount,
                 ReplicationFactor = _options.ReplicationFactor ?? Math.Min(Placement.DefaultReplicationFactor, members.Count),
+                GrowsReplication = _options.ReplicationFactor is null,
                 PartitionRule = _options.PartitionRule,
             },
             NewClusterId = _options.NewClusterId,

@@ -75,6 +75,9 @@ internal sealed partial class MetadataService
     {
         if (Replica is not { } replica)
             return new NotLeaderAnswer(null);
+        // The leader looks as well: whoever let the node in may not be linked to the one it would replace (R38).
+        if (request.Command is ReplaceNodeCommand replace && IsTakenByAnother(replace))
+            return new AppliedAnswer(MetadataOutcome.OtherInstance);
         ProposalResult result = await ProposeHereAsync(replica, request.Command, cancellationToken).ConfigureAwait(false);
         return result.Status switch
         {
@@ -96,7 +99,18 @@ internal sealed partial class MetadataService
         bound.CancelAfter(s_joinTimeout);
         try
         {
-            MetadataOutcome outcome = await ProposeAsync(request.Node, bound.Token).ConfigureAwait(false);
+            MetadataCommand command = request.Node;
+            if (State.FindNode(request.Node.NodeId) is { } known && known.InstanceId != Guid.Empty && known.InstanceId != request.Node.InstanceId)
+            {
+                ReplaceNodeCommand replace = new(known.NodeId, request.Node.Address, known.InstanceId, request.Node.InstanceId, request.Node.OpenCounter, request.Node.SupportedFeatureLevel);
+                if (IsTakenByAnother(replace))
+                    return notYet with { Refusal = FormationRefusal.OtherInstance };
+                command = replace;
+            }
+
+            MetadataOutcome outcome = await ProposeAsync(command, bound.Token).ConfigureAwait(false);
+            if (outcome == MetadataOutcome.Ok && command is ReplaceNodeCommand done)
+                MetadataLog.Replaced(_options.Logger, NodeId, done.NodeId, done.InstanceId);
             if (outcome != MetadataOutcome.Ok)
                 return notYet with { Refusal = RefusalOf(outcome) };
             return notYet with
@@ -111,6 +125,10 @@ internal sealed partial class MetadataService
             return notYet;
         }
     }
+
+    /// <summary>The data directory that would be replaced is in use: two nodes have one id.</summary>
+    private bool IsTakenByAnother(ReplaceNodeCommand replace) =>
+        string.Equals(replace.NodeId, NodeId, StringComparison.Ordinal) || _options.Link?.IsConnected(replace.NodeId, replace.OldInstance) == true;
 
     private static FormationRefusal RefusalOf(MetadataOutcome outcome) => outcome switch
     {

@@ -24,7 +24,7 @@ internal sealed partial class MetadataService
         }
 
         news.SetResult();
-        if (!Replica!.TryGetServingTerm(out Term _))
+        if (Replica?.TryGetServingTerm(out Term _) != true)
             return;
         MetadataLog.Serving(_options.Logger, NodeId);
         WakeUpkeep();
@@ -76,13 +76,20 @@ internal sealed partial class MetadataService
         while (true)
         {
             ClusterState state = State;
-            if (state.MetadataGroup.ReplicaOn(NodeId) is not null || _options.Link is null)
+            if (IsFed || _options.Link is null)
             {
-                await WaitForAsync(newer => newer.Version > state.Version, _stop.Token).ConfigureAwait(false);
+                await WaitForNewsAsync(state.Version, s_followWait).ConfigureAwait(false);
                 continue;
             }
 
             string target = state.MetadataGroup.Replicas[rotation % state.MetadataGroup.Replicas.Count].NodeId;
+            if (string.Equals(target, NodeId, StringComparison.Ordinal))
+            {
+                rotation++;
+                await Task.Delay(s_pauseMin, _stop.Token).ConfigureAwait(false);
+                continue;
+            }
+
             if (await AskAsync(target, new StateRequest(state.Version, s_followWait), s_followTimeout, _stop.Token).ConfigureAwait(false) is StateAnswer answer)
             {
                 pause = s_pauseMin;
@@ -97,6 +104,9 @@ internal sealed partial class MetadataService
             }
         }
     }
+
+    /// <summary>Whether this node's own replica of group 0 brings the news: it is a member, and knows its leader.</summary>
+    private bool IsFed => Replica is { LeaderNode: not null, IsMember: true };
 
     private async Task KeepUpAsync()
     {

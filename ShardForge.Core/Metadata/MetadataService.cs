@@ -45,6 +45,8 @@ internal sealed partial class MetadataService : ITimestampSender, IAsyncDisposab
     private TaskCompletionSource _changed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private Task _membership = Task.CompletedTask;
     private Action<ConfigurationException>? _rejected;
+    private readonly Dictionary<string, long> _refusedSince = new(StringComparer.Ordinal);
+    private static readonly TimeSpan s_refusalPatience = TimeSpan.FromSeconds(3);
 
     private MetadataService(MetadataOptions options, ClusterState? record)
     {
@@ -135,6 +137,17 @@ internal sealed partial class MetadataService : ITimestampSender, IAsyncDisposab
         return null;
     }
 
+    /// <summary>This node's replica of group 0 has left the group: what it was is over. The group that fed it is disposed before.</summary>
+    public async ValueTask CloseReplicaAsync()
+    {
+        if (Replica is not { } replica)
+            return;
+        Volatile.Write(ref _replica, null);
+        replica.StateChanged -= Publish;
+        replica.LeadershipChanged -= OnLeadershipChanged;
+        await replica.DisposeAsync().ConfigureAwait(false);
+    }
+
     /// <summary>The same, of a replica known by its id.</summary>
     public MetadataReplica OpenReplica(ReplicaId replica, long generation, LogIndex compacted) => OpenReplica(Record, replica, generation, compacted);
 
@@ -178,8 +191,12 @@ internal sealed partial class MetadataService : ITimestampSender, IAsyncDisposab
         {
             Network.RefusalCode.StaleCopy => FormationRefusal.RestoredCopy,
             Network.RefusalCode.InstanceConflict => FormationRefusal.OtherInstance,
+            Network.RefusalCode.NodeRemoved => FormationRefusal.NodeRemoved,
             _ => FormationRefusal.None,
         };
+        // A replacement, or a node that came back, may meet one that has not heard of it yet: that passes.
+        if (reason is FormationRefusal.OtherInstance or FormationRefusal.NodeRemoved && !IsRefusedForGood(refusal.NodeId))
+            return;
         if (reason != FormationRefusal.None)
             Reject(FormationErrors.Refused(reason, NodeId, $"{refusal.NodeId} says: {refusal.Error.Text}"));
     }
@@ -232,6 +249,11 @@ internal sealed partial class MetadataService : ITimestampSender, IAsyncDisposab
             _savedVersion = record.Version;
             BecomeMember(record, record);
         }
+        catch (ReplacementException replaced) when (_options.KnownClusterId == Guid.Empty)
+        {
+            MetadataLog.Replaces(_options.Logger, NodeId, replaced.Message);
+            await JoinAsync().ConfigureAwait(false);
+        }
         catch (Exception error)
         {
             FailMembership(error);
@@ -242,8 +264,12 @@ internal sealed partial class MetadataService : ITimestampSender, IAsyncDisposab
     {
         try
         {
+            // An initial member whose directory is new, and which the cluster knows with another, comes in its place; it knows the others by its settings.
+            IReadOnlyList<System.Net.EndPoint> addresses = _options.Join.Count > 0
+                ? _options.Join
+                : [.. _options.Members.Where(member => !string.Equals(member.Key, NodeId, StringComparison.Ordinal)).Select(static member => member.Value)];
             ClusterState state = await ClusterJoin.RunAsync(
-                new() { ClusterName = _options.ClusterName, Node = Registration() }, _options.Join, _options.Link!, _options.Logger, _stop.Token).ConfigureAwait(false);
+                new() { ClusterName = _options.ClusterName, Node = Registration() }, addresses, _options.Link!, _options.Logger, _stop.Token).ConfigureAwait(false);
             await SaveRecordAsync(state).ConfigureAwait(false);
             _savedVersion = state.Version;
             ClusterFormation unformed = _formation;
@@ -343,6 +369,21 @@ internal sealed partial class MetadataService : ITimestampSender, IAsyncDisposab
         }
     }
 
+    /// <summary>Whether so many of the others refuse this node, and have for so long, that they are not just behind.</summary>
+    private bool IsRefusedForGood(string? refusedBy)
+    {
+        long now = System.Diagnostics.Stopwatch.GetTimestamp();
+        int others = Math.Max(1, (Current?.Nodes.Count(static node => !node.IsRemoved) ?? 2) - 1);
+        lock (_gate)
+        {
+            _refusedSince.TryAdd(refusedBy ?? "", now);
+            int persistent = 0;
+            foreach (long since in _refusedSince.Values)
+                persistent += System.Diagnostics.Stopwatch.GetElapsedTime(since, now) > s_refusalPatience ? 1 : 0;
+            return persistent * 2 >= others;
+        }
+    }
+
     private void Reject(ConfigurationException rejection)
     {
         Action<ConfigurationException>? rejected;
@@ -364,5 +405,6 @@ internal sealed partial class MetadataService : ITimestampSender, IAsyncDisposab
         await Volatile.Read(ref _formation).DisposeAsync().ConfigureAwait(false);
         await _membership.ConfigureAwait(false);
         await _upkeep.ConfigureAwait(false);
+        await _placement.ConfigureAwait(false);
     }
 }

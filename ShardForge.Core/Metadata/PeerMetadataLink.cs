@@ -34,6 +34,19 @@ internal sealed class PeerMetadataLink(IPeerNetwork network) : IMetadataLink
 
     public void Remove(string nodeId) => _network.Remove(nodeId);
 
+    public bool IsConnected(string nodeId) => _network.IsConnected(nodeId);
+
+    public bool IsConnected(string nodeId, Guid instanceId)
+    {
+        foreach (HandshakeHello hello in _network.ConnectedHellos(nodeId))
+        {
+            if (hello.InstanceId == instanceId)
+                return true;
+        }
+
+        return false;
+    }
+
     private sealed class Handler(Func<string, ReadOnlyMemory<byte>, CancellationToken, ValueTask<byte[]>> answer) : IPeerRequestHandler
     {
         public async ValueTask<PeerReply> HandleAsync(PeerRequest request, CancellationToken cancellationToken) =>

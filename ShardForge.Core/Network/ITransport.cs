@@ -43,7 +43,7 @@ internal interface ITransportConnection : IAsyncDisposable
     void Abort();
 }
 
-/// <summary>Where encryption will be put around a connection: after it is open and before its first byte, inside the handshake's time limit.</summary>
+/// <summary>Puts encryption around a connection: after it is open and before its first byte, inside the handshake's time limit.</summary>
 internal interface IConnectionSecurity
 {
     /// <summary>Wraps the connection, which is taken over.</summary>

@@ -128,6 +128,9 @@ internal enum RefusalCode : ushort
     /// <summary>Role or purpose is not known or not allowed here.</summary>
     NotAllowed = 10,
 
+    /// <summary>The node was taken out of the cluster.</summary>
+    NodeRemoved = 11,
+
     /// <summary>A frame's checksum or structure is wrong.</summary>
     Corruption = 32,
 

@@ -22,6 +22,7 @@ internal sealed partial class Router
             ShardMap map = await GetMapAsync(deadline).ConfigureAwait(false);
             while (true)
             {
+                map = NewerThan(map);
                 route = find(request, map);
                 target = ChooseTarget(route, attempts);
                 ShardResponse? response = null;

@@ -85,6 +85,7 @@ internal sealed partial class Router(RouterOptions options)
             ShardMap map = await GetMapAsync(deadline).ConfigureAwait(false);
             while (true)
             {
+                map = NewerThan(map);
                 ShardRoute route = find(request, map);
                 string target = first is null ? ChooseTarget(route, attempts) : _options.NodeId;
                 ShardResponse? response = null;
@@ -223,6 +224,9 @@ internal sealed partial class Router(RouterOptions options)
         pause *= 0.5 + _options.NextRandom();
         await Task.Delay(pause, _options.TimeProvider, deadline.Token).ConfigureAwait(false);
     }
+
+    /// <summary>Replicas may have moved while the call was tried elsewhere.</summary>
+    private ShardMap NewerThan(ShardMap map) => _options.Maps.Current is { } current && current.Version > map.Version ? current : map;
 
     private ValueTask<ShardMap> WaitForMapAsync(ulong version, Deadline deadline) =>
         _options.Maps.WaitForNewerAsync(version, deadline.Token);

@@ -20,7 +20,8 @@ public sealed class ShardForgeTestCluster : IAsyncDisposable
     private const int NodesMax = 16, StartAttemptsMax = 5, DiskReserveBytes = 1024 * 1024;
 
     private readonly ShardForgeTestClusterOptions _options;
-    private readonly TestNode[] _nodes;
+    private readonly Lock _gate = new();
+    private volatile TestNode[] _nodes;     // another array where one is added
     private readonly NetworkFaults _faults;
     private readonly ITransport _transport;
     private readonly string? _folder;
@@ -41,27 +42,7 @@ public sealed class ShardForgeTestCluster : IAsyncDisposable
 
         _nodes = new TestNode[options.Nodes];
         for (int i = 0; i < _nodes.Length; i++)
-        {
-            string root = Path.Combine(_folder ?? Path.GetFullPath("/shardforge"), NameOf(i));
-            IFileSystem inner = _folder is null ? new InMemoryFileSystem() : PhysicalFileSystem.Instance;
-            FaultyFileSystem files = new(inner, Path.Combine(_folder ?? Path.GetFullPath("/shardforge"), $"{NameOf(i)}.lost"), options.FlushesReachDisk);
-            _nodes[i] = new TestNode(this, i, files, new ShardForgeConfig
-            {
-                ClusterName = "test",
-                NodeId = NameOf(i),
-                DataDirectory = root,
-                ListenEndPoint = (IPEndPoint)members[NameOf(i)],
-                Members = members,
-                ShardCount = options.ShardCount,
-                ReplicationFactor = options.ReplicationFactor,
-                PartitionRule = options.PartitionRule,
-                OperationTimeout = options.OperationTimeout,
-                StorageEngine = options.StorageEngine,
-                LoggerFactory = options.LoggerFactory,
-                TimeProvider = options.TimeProvider,
-                Limits = options.Limits,
-            });
-        }
+            _nodes[i] = NewNode(i, (IPEndPoint)members[NameOf(i)], members, []);
     }
 
     /// <summary>Number of nodes, up or down.</summary>
@@ -80,6 +61,35 @@ public sealed class ShardForgeTestCluster : IAsyncDisposable
 
     /// <summary>The files of a node, up or down.</summary>
     internal FaultyFileSystem FilesOf(int node) => At(node).Files;
+
+    /// <summary>Adds a node: it is empty, joins those that are up, and is ready when the task ends. It gets replicas a little later.</summary>
+    /// <param name="cancellationToken">Ends the wait; the node stays.</param>
+    /// <returns>Its index: the former <see cref="Count"/>.</returns>
+    /// <exception cref="InvalidOperationException">There are as many nodes as there may be.</exception>
+    /// <exception cref="TimeoutException">It was not ready within <see cref="ShardForgeTestClusterOptions.ReadyTimeout"/>; it is up.</exception>
+    public async Task<int> AddNodeAsync(CancellationToken cancellationToken = default)
+    {
+        ObjectDisposedException.ThrowIf(_disposed != 0, this);
+        TestNode added;
+        lock (_gate)
+        {
+            int index = _nodes.Length;
+            if (index >= NodesMax)
+                throw new InvalidOperationException($"There are {index} nodes already; more are not possible.");
+            IPEndPoint address = new(IPAddress.Loopback, _options.Transport == TestTransport.Tcp ? FreePorts(1)[0] : index + 1);
+            EndPoint[] join = [.. _nodes.Select(static node => node.Address)];
+            added = NewNode(index, address, new Dictionary<string, EndPoint>(StringComparer.Ordinal), join);
+            _nodes = [.. _nodes, added];
+        }
+
+        await added.OpenAsync(cancellationToken).ConfigureAwait(false);
+        await added.WaitUntilReadyAsync(cancellationToken).ConfigureAwait(false);
+        return added.Index;
+    }
+
+    /// <summary>Deletes everything that a node has on its disk. Restarted, it comes back empty, in the place of what it was.</summary>
+    /// <exception cref="InvalidOperationException">The node is running.</exception>
+    public Task WipeAsync(int node) => At(node).WipeAsync();
 
     /// <summary>Starts a cluster; it is ready when the task ends.</summary>
     /// <param name="options">Null: three nodes, four shards, in-memory links, real files.</param>
@@ -207,6 +217,30 @@ public sealed class ShardForgeTestCluster : IAsyncDisposable
             node.Cluster?.Node.TakeElectionSlack();
     }
 
+    private TestNode NewNode(int index, IPEndPoint address, IReadOnlyDictionary<string, EndPoint> members, IReadOnlyList<EndPoint> join)
+    {
+        string home = _folder ?? Path.GetFullPath("/shardforge");
+        IFileSystem inner = _folder is null ? new InMemoryFileSystem() : PhysicalFileSystem.Instance;
+        FaultyFileSystem files = new(inner, Path.Combine(home, $"{NameOf(index)}.lost"), _options.FlushesReachDisk);
+        return new TestNode(this, index, files, new ShardForgeConfig
+        {
+            ClusterName = "test",
+            NodeId = NameOf(index),
+            DataDirectory = Path.Combine(home, NameOf(index)),
+            ListenEndPoint = address,
+            Members = members,
+            Join = join,
+            ShardCount = _options.ShardCount,
+            ReplicationFactor = join.Count == 0 ? _options.ReplicationFactor : null,
+            PartitionRule = _options.PartitionRule,
+            OperationTimeout = _options.OperationTimeout,
+            StorageEngine = _options.StorageEngine,
+            LoggerFactory = _options.LoggerFactory,
+            TimeProvider = _options.TimeProvider,
+            Limits = _options.Limits,
+        });
+    }
+
     private static string NameOf(int index) => string.Create(CultureInfo.InvariantCulture, $"node-{index + 1}");
 
     private static int[] FreePorts(int count)
@@ -271,6 +305,8 @@ public sealed class ShardForgeTestCluster : IAsyncDisposable
 
         public FaultyFileSystem Files => files;
 
+        public EndPoint Address => config.ListenEndPoint!;
+
         public ShardForgeCluster? Cluster => _cluster;
 
         public async Task OpenAsync(CancellationToken cancellationToken)
@@ -314,6 +350,21 @@ public sealed class ShardForgeTestCluster : IAsyncDisposable
             {
                 throw new TimeoutException(
                     $"Node {index} was not ready within {owner._options.ReadyTimeout.TotalSeconds:0.#} s (seed {owner.Seed}): {string.Join(' ', node.GetStatus().Problems)}", error);
+            }
+        }
+
+        public async Task WipeAsync()
+        {
+            await _turn.WaitAsync().ConfigureAwait(false);
+            try
+            {
+                if (_cluster is not null)
+                    throw new InvalidOperationException($"Node {index} is running. Kill or stop it first.");
+                files.DeleteDirectory(config.DataDirectory!);
+            }
+            finally
+            {
+                _turn.Release();
             }
         }
 

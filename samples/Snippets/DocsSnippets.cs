@@ -1,4 +1,5 @@
 using System.Net;
+using System.Security.Cryptography.X509Certificates;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using ShardForge.Hosting;
@@ -29,6 +30,29 @@ public static class DocsSnippets
         };
         return ShardForgeCluster.OpenAsync(config, cancellationToken);
         // end
+    }
+
+    /// <summary>Where a node's certificate comes from.</summary>
+    public interface ICertificates
+    {
+        X509Certificate2 Current { get; }
+    }
+
+    public static ShardForgeConfig Secure(ShardForgeConfig config, ICertificates certificates)
+    {
+        // snippet: peer-tls
+        X509Certificate2Collection authority = [];
+        authority.ImportFromPemFile("/etc/orders/authority.pem");
+        ShardForgeConfig secured = config with
+        {
+            PeerTls = new PeerTlsOptions
+            {
+                Certificate = () => certificates.Current,       // yours: read once, and again when the file has changed
+                TrustedRoots = () => authority,
+            },
+        };
+        // end
+        return secured;
     }
 
     public static ShardForgeConfig ChooseEngine()

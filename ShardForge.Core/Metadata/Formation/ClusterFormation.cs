@@ -186,7 +186,7 @@ internal sealed class ClusterFormation : IAsyncDisposable
             else if (effect is RefuseEffect refuse)
             {
                 MetadataLog.Refused(_logger, _settings.NodeId, refuse.Reason);
-                _completed.TrySetException(FormationErrors.Refused(refuse.Refusal, _settings.NodeId, refuse.Reason));
+                _completed.TrySetException(FormationErrors.RefusedAtFormation(refuse.Refusal, _settings.NodeId, refuse.Reason));
             }
         }
     }

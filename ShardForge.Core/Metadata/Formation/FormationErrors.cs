@@ -3,6 +3,10 @@ namespace ShardForge.Metadata.Formation;
 /// <summary>Refusals as the errors that a user gets.</summary>
 internal static class FormationErrors
 {
+    /// <summary>The same; that the node is known with another data directory is not the end where its own is empty: it may come in the other's place.</summary>
+    public static Exception RefusedAtFormation(FormationRefusal refusal, string nodeId, string reason) =>
+        refusal == FormationRefusal.OtherInstance ? new ReplacementException(reason) : Refused(refusal, nodeId, reason);
+
     public static ConfigurationException Refused(FormationRefusal refusal, string nodeId, string reason) => refusal switch
     {
         FormationRefusal.OtherCluster =>
@@ -14,7 +18,7 @@ internal static class FormationErrors
         FormationRefusal.UnknownNode =>
             new("Members", $"Node {nodeId} is no member of the cluster, which is formed already: {reason}. To add the node, leave Members empty and set Join."),
         FormationRefusal.OtherInstance =>
-            new("DataDirectory", $"Node {nodeId} is known to the cluster with another data directory: {reason}. It lost its directory, or two nodes have one id. It does not take part, and forms no cluster of its own."),
+            new("DataDirectory", $"Node {nodeId} is known to the cluster with another data directory: {reason}. Two nodes have one id: the one with the other directory is connected, or took this one's place. This one does not take part, and forms no cluster of its own."),
         FormationRefusal.RestoredCopy =>
             new("DataDirectory", $"Node {nodeId} runs on an older copy of its data directory: {reason}. What it acknowledged since is missing there, so it does not take part."),
         FormationRefusal.NodeRemoved =>

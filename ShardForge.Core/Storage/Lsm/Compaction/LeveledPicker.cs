@@ -6,8 +6,7 @@ namespace ShardForge.Storage.Lsm.Compaction;
 /// <remarks>
 /// The level that is most over its size goes first (level 0 counts tables, the others bytes). From level 0 all tables go together, so nothing older stays above
 /// what moved down. From a deeper level the table goes that overlaps least of the next level, for its size. Overlap is by key groups (<see cref="KeyGroup"/>).
-/// What conflicts with a compaction that runs is passed over for the next best. Where no level is over its size, a table that is mostly deletes goes down, upper levels
-/// first: what it hides takes space, and scans walk over both.
+/// What conflicts with a compaction that runs is passed over for the next best.
 /// </remarks>
 internal static class LeveledPicker
 {
@@ -18,7 +17,7 @@ internal static class LeveledPicker
         {
             int level = MostOverfull(version, options, tried);
             if (level < 0)
-                return PickDeletes(version, running);
+                return null;
             tried[level] = true;
             if ((level == 0 ? PickLevelZero(version, options, running) : PickDeeper(version, level, running)) is { } pick)
                 return pick;
@@ -57,25 +56,6 @@ internal static class LeveledPicker
         }
 
         return best;
-    }
-
-    private static CompactionPick? PickDeletes(LsmVersion version, IReadOnlyList<CompactionPick> running)
-    {
-        for (int level = 1; level < version.Levels.Length - 1; level++)
-        {
-            foreach (TableFile table in version.Levels[level])
-            {
-                if (table.Summary.Deletes <= table.Summary.Entries / 2)
-                    continue;
-
-                // Never moved as it is: below, its deletes hide less, and in the end nothing.
-                CompactionPick pick = Down(version, level, [table], mayMove: false);
-                if (CompactionPicker.CanRun(pick, running))
-                    return pick;
-            }
-        }
-
-        return null;
     }
 
     private static CompactionPick? PickLevelZero(LsmVersion version, LsmOptions options, IReadOnlyList<CompactionPick> running)
