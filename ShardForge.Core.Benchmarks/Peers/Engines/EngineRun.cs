@@ -8,7 +8,7 @@ namespace ShardForge.Benchmarks.Peers.Engines;
 internal static class EngineRun
 {
     public const string Argument = "engine-run", ResultLine = "result ";
-    private const int MixedInsertsPercent = 5;
+    private const int MixedInsertsPercent = 5, WarmUpOperations = 100_000;
 
     public static async Task<int> RunAsync(string json)
     {
@@ -32,7 +32,7 @@ internal static class EngineRun
         // The loader tries several names; the line that matters is the one that says what the library wants.
         if (error is DllNotFoundException or TypeInitializationException)
             return "its native library does not load: " + (error.ToString().Split('\n').FirstOrDefault(line => line.Contains("not found", StringComparison.Ordinal)) ?? error.Message.Split('\n')[0]);
-        return error.ToString();
+        return $"{error.GetType().Name}: {error.Message}";
     }
 
     private static async Task<RunResult> RunAsync(RunOrder order)
@@ -72,10 +72,10 @@ internal static class EngineRun
         for (int thread = 0; thread < threads; thread++)
             workers[thread] = new Worker(engine, workload, order, thread, operations / threads);
 
-        if (workload.OnlyReads)
+        if (workload.Loaded)
         {
             // Caches and compiled code as they are after a while; what is measured is the steady state.
-            RunThreads(workers, worker => worker.Run(new LatencyRecorder(), workload.Kind == WorkKind.Scan ? 1 : operations / threads));
+            RunThreads(workers, worker => worker.WarmUp(workload.Kind == WorkKind.Scan ? 1 : workload.OnlyReads ? operations / threads : WarmUpOperations));
         }
 
         long allocated = GC.GetTotalAllocatedBytes(precise: true), written = engine.BytesWritten;
@@ -177,6 +177,12 @@ internal static class EngineRun
         public LatencyRecorder Recorder { get; } = new();
 
         public long BytesPut { get; private set; }
+
+        public void WarmUp(int count)
+        {
+            Run(new LatencyRecorder(), count);
+            BytesPut = 0;
+        }
 
         public void Run(LatencyRecorder recorder, int count)
         {

@@ -81,8 +81,8 @@ internal sealed unsafe class BlockCacheTests
         cache.Dispose();
         AssertBytes(first, 0);
         AssertBytes(second, 1);
-        cache.Unpin(_cells, first);
-        cache.Unpin(_cells + 1, second);
+        cache.Unpin(first);
+        cache.Unpin(second);
     }
 
     [Test]
@@ -94,7 +94,7 @@ internal sealed unsafe class BlockCacheTests
         Assert.That((nint)cache.Insert(_cells, block, out bool isLoose), Is.EqualTo((nint)block));
         Assert.That(isLoose);
         Assert.That(IsHere(0), Is.False);
-        cache.Free(_cells, block);
+        cache.Free(block);
     }
 
     [Test]
@@ -138,7 +138,7 @@ internal sealed unsafe class BlockCacheTests
 
     private static CachedBlock* Allocate(BlockCache cache, int number)
     {
-        CachedBlock* block = cache.Allocate(null, ContentBytes, tagRoom: 16);
+        CachedBlock* block = cache.Allocate(ContentBytes, tagRoom: 16);
         new Span<byte>(CachedBlock.Content(block), ContentBytes).Fill((byte)number);
         return block;
     }

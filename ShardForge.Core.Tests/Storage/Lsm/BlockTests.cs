@@ -47,16 +47,27 @@ internal sealed unsafe class BlockTests
             foreach ((byte[] key, ulong trailer) in sorted)
                 builder.Add(key, trailer, key);
             ReadOnlySpan<byte> bytes = builder.Finish();
-            CachedBlock* block = cache.Allocate(null, bytes.Length, BlockTags.RoomFor(60, 1));
+            CachedBlock* block = cache.Allocate(bytes.Length, BlockTags.RoomFor(60, 1, 6000));
             bytes.CopyTo(new Span<byte>(CachedBlock.Content(block), bytes.Length));
             Assert.That(BlockView.TryOpen(CachedBlock.Content(block), bytes.Length, out BlockView opened));
             opened.Describe(block);
             BlockView view = BlockView.Of(block);
             BlockTags.BuildOnce(block, view, suffixBytes);
             Assert.That(BlockTags.IsBuilt(block));
+            BlockCursor cursor = new();
+            cursor.Open(view);
             foreach ((byte[] key, ulong trailer) in wanted.Concat(sorted))
             {
                 int expected = Array.FindIndex(sorted, entry => EntryTrailer.Compare(entry.Key, entry.Trailer, key, trailer) >= 0);
+                Assert.That(BlockTags.FindAtOrAfter(block, view, key, trailer), Is.EqualTo(expected < 0 ? sorted.Length : expected));
+                cursor.Seek(block, key, trailer);
+                for (int at = expected < 0 ? sorted.Length : expected; at < sorted.Length; at++)
+                {
+                    Assert.That(cursor.Key.ToArray(), Is.EqualTo(sorted[at].Key));
+                    Assert.That(cursor.Trailer, Is.EqualTo(sorted[at].Trailer));
+                    Assert.That(cursor.MoveNext(), Is.EqualTo(at + 1 < sorted.Length));
+                }
+
                 bool isThere = expected >= 0 && KeyGroup.Same(sorted[expected].Key, key, suffixBytes);
                 BlockSearch search = default;
                 Assert.That(BlockTags.Find(block, view, key, BloomFilter.Hash(key, suffixBytes), trailer, suffixBytes, ref search), Is.EqualTo(isThere));
@@ -71,7 +82,7 @@ internal sealed unsafe class BlockTests
                 Assert.That(suffix, Is.EqualTo(sorted[expected].Key[^suffix.Length..]));
             }
 
-            cache.Free(null, block);
+            cache.Free(block);
         }, iter: 1000, threads: 1);
     }
 

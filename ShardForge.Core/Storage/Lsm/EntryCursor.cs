@@ -30,6 +30,9 @@ internal abstract unsafe class EntryCursor : IDisposable
 
     public abstract void SeekLast();
 
+    /// <summary>Has fetched what <see cref="Seek"/> will look at, so that several cursors wait for their memory at once. Stands nowhere then.</summary>
+    public virtual void PrepareSeek(ReadOnlySpan<byte> key, ulong trailer) { }
+
     /// <summary>To the first entry at or after (key, trailer).</summary>
     public abstract void Seek(ReadOnlySpan<byte> key, ulong trailer);
 

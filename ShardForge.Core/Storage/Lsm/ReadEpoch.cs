@@ -13,7 +13,7 @@ namespace ShardForge.Storage.Lsm;
 ///    unlinking. What is stamped at or below the smallest epoch in a slot is reachable by nobody.
 /// The reader pays two stores and no fence. Scopes nest (a caller's buffer writer may read again); the outermost one counts. A reader that stays long holds back
 /// memory, never a writer. Kept per process, since that is what the barrier and a thread's slot are.
-/// <para><see cref="Retire"/> runs as soon as it is safe: at once, or on the reader that was in the way as it leaves.</para></remarks>
+/// <para>What is retired goes as soon as it is safe: in <see cref="Retire"/>, or on the pool as the reader leaves that was in the way; a reader is never held up by it.</para></remarks>
 internal readonly unsafe ref struct ReadEpoch
 {
     /// <summary>Two cache lines, so that neighbours are not fetched in pairs.</summary>
@@ -23,6 +23,8 @@ internal readonly unsafe ref struct ReadEpoch
     private static readonly List<nint> s_slots = [];                                  // never freed: there are as many as threads were at once
     private static readonly Stack<int> s_freeSlots = new();
     private static readonly Queue<(long Stamp, IRetired Item)> s_retired = new();
+    private static readonly Collector s_collector = new();
+    private static int s_isCollectQueued;
     private static long s_epoch = 1;
     private static long s_waitingStamp;                                               // of the first that is retired and not yet safe; 0: none
 
@@ -58,8 +60,8 @@ internal readonly unsafe ref struct ReadEpoch
         Volatile.Write(ref _slot->Epoch, 0);
 
         // Only a reader that may have been in the way looks, so that one that stays long does not make all others look.
-        if (epoch < Volatile.Read(ref s_waitingStamp))
-            Collect();
+        if (epoch < Volatile.Read(ref s_waitingStamp) && Interlocked.Exchange(ref s_isCollectQueued, 1) == 0)
+            ThreadPool.UnsafeQueueUserWorkItem(s_collector, preferLocal: false);
     }
 
     /// <summary>The stamp of all that was unlinked before the call.</summary>
@@ -146,6 +148,16 @@ internal readonly unsafe ref struct ReadEpoch
         public int Number;
     }
 
+    private sealed class Collector : IThreadPoolWorkItem
+    {
+        public void Execute()
+        {
+            // Before the look: a reader that leaves from now on queues it again.
+            Volatile.Write(ref s_isCollectQueued, 0);
+            Collect();
+        }
+    }
+
     /// <summary>Only its thread refers to it: when that has ended, the slot goes to another thread.</summary>
     private sealed class SlotOwner(int number)
     {
@@ -163,6 +175,6 @@ internal readonly unsafe ref struct ReadEpoch
 /// <summary>What is given back when no reader can reach it any more.</summary>
 internal interface IRetired
 {
-    /// <summary>Called once, on any thread, under no latch.</summary>
+    /// <summary>Called once, on any thread, under no latch. Never fails: there is nobody to tell.</summary>
     void OnUnreachable();
 }

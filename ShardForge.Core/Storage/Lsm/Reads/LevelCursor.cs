@@ -30,6 +30,12 @@ internal sealed class LevelCursor(bool fillCache) : TableCursor(fillCache)
             base.SeekLast();
     }
 
+    public override void PrepareSeek(ReadOnlySpan<byte> key, ulong trailer)
+    {
+        if (TryOpen(_tables!.FindEndingAfter(key)))
+            base.PrepareSeek(key, trailer);
+    }
+
     public override void Seek(ReadOnlySpan<byte> key, ulong trailer)
     {
         if (TryOpen(_tables!.FindEndingAfter(key)))

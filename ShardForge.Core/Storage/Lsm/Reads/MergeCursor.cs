@@ -48,6 +48,12 @@ internal sealed class MergeCursor : EntryCursor
 
     public override void Seek(ReadOnlySpan<byte> key, ulong trailer)
     {
+        if (_cursorCount > 1)
+        {
+            foreach (EntryCursor cursor in Cursors)
+                cursor.PrepareSeek(key, trailer);
+        }
+
         foreach (EntryCursor cursor in Cursors)
             cursor.Seek(key, trailer);
         Rebuild(backward: false);

@@ -9,11 +9,12 @@ namespace ShardForge.Storage.Lsm.Table;
 /// There is no table to look in: each open table has a cell per block, so a hit is one load. Replacement is S3-FIFO (Yang et al., "FIFO queues are all you
 /// need for cache eviction", SOSP 2023): a block comes into the small queue, a tenth of the budget, and goes from there unless it was used meanwhile; one that
 /// comes back soon after its eviction starts in the main queue. So a scan passes through the small queue and leaves the rest alone. Hits take no latch.
-/// <para>Parts: <see cref="BlockCacheShard"/> (queues, latch), <see cref="CachedBlock"/>. What is pinned is not freed, and while too much is pinned the budget is
+/// <para>Parts: <see cref="BlockCacheShard"/> (queues, latch), <see cref="CachedBlock"/>, <see cref="BlockMemory"/>. What is pinned is not freed, and while too much is pinned the budget is
 /// exceeded by that much. Indexes and filters of open tables are counted too and leave less for blocks.</para></remarks>
 internal sealed unsafe class BlockCache : IRetired, IDisposable
 {
     private const long ShardBytesMin = 512 * 1024;
+    private readonly BlockMemory _memory = new();
     private readonly BlockCacheShard[] _shards;
     private readonly int _shift;
     private readonly long _budgetBytes;
@@ -28,7 +29,7 @@ internal sealed unsafe class BlockCache : IRetired, IDisposable
         _shift = 64 - bits;
         _shards = new BlockCacheShard[1 << bits];
         for (int index = 0; index < _shards.Length; index++)
-            _shards[index] = new BlockCacheShard(budgetBytes / _shards.Length);
+            _shards[index] = new BlockCacheShard(_memory, budgetBytes / _shards.Length);
     }
 
     ~BlockCache() => Close(clearsCells: false);
@@ -57,11 +58,17 @@ internal sealed unsafe class BlockCache : IRetired, IDisposable
         return block;
     }
 
-    /// <summary>Memory for a block that is read in; recycled where possible. Header and content are the caller's to fill.</summary>
-    public CachedBlock* Allocate(nint* cell, int contentBytes, int tagRoom) => Shard(cell).Allocate(contentBytes, tagRoom);
+    /// <summary>Memory for a block that is read in; recycled where possible. Content and the rest of the header are the caller's to fill.</summary>
+    public CachedBlock* Allocate(int contentBytes, int tagRoom)
+    {
+        CachedBlock* block = _memory.Allocate(CachedBlock.BytesFor(contentBytes, tagRoom));
+        block->ContentBytes = contentBytes;
+        block->TagRoom = (ushort)tagRoom;
+        return block;
+    }
 
     /// <summary>Gives back a block that never came into a cell.</summary>
-    public void Free(nint* cell, CachedBlock* block) => Shard(cell).Free(block);
+    public void Free(CachedBlock* block) => _memory.Free(block);
 
     /// <summary>Puts a block into its cell. Inside an epoch.</summary>
     /// <param name="cell">Of its table.</param>
@@ -70,10 +77,11 @@ internal sealed unsafe class BlockCache : IRetired, IDisposable
     /// <returns>The cell's block; another one if that came in meanwhile, and then this one is gone.</returns>
     public CachedBlock* Insert(nint* cell, CachedBlock* block, out bool isLoose) => Shard(cell).Insert(cell, block, out isLoose);
 
-    public void Unpin(nint* cell, CachedBlock* block)
+    /// <summary>Lets go of a pin, also after dispose.</summary>
+    public void Unpin(CachedBlock* block)
     {
         if (block->Unpin())
-            Shard(cell).Free(block);
+            _memory.Free(block);
     }
 
     /// <summary>Takes the blocks of a table that is closed out of their cells.</summary>
@@ -108,6 +116,7 @@ internal sealed unsafe class BlockCache : IRetired, IDisposable
     {
         foreach (BlockCacheShard shard in _shards)
             shard.Close(clearsCells);
+        _memory.Close();
     }
 
     private BlockCacheShard Shard(nint* cell) => _shards.Length == 1 ? _shards[0] : _shards[((ulong)cell * 0x9E3779B97F4A7C15) >> _shift];

@@ -1,65 +1,34 @@
-using System.Runtime.InteropServices;
-
 namespace ShardForge.Storage.Lsm.Table;
 
-/// <summary>One part of the block cache: its two queues, and the memory that waits for readers to leave or for its next use.</summary>
+/// <summary>One part of the block cache: its two queues, and the blocks that wait for readers to leave.</summary>
 /// <remarks>
 /// Threads: the latch guards all of it, and the cells of its blocks; it is held for a move between lists, never over I/O. Blocks are linked through their headers.
 /// <code>
-/// cell ◀─▶ small or main queue ──evicted──▶ limbo (open batch → closed batches with a stamp) ──safe──▶ free lists by size ──▶ a new block
+/// cell ◀─▶ small or main queue ──evicted──▶ limbo (open batch → closed batches with a stamp) ──safe──▶ BlockMemory
 /// </code></remarks>
 internal sealed unsafe class BlockCacheShard
 {
     /// <summary>Blocks that are unlinked under one stamp: the barrier behind it is shared by so many.</summary>
     private const int BatchBlocks = 32;
 
-    /// <summary>Sizes are rounded up to this, so that memory fits the next block.</summary>
-    private const int SizeStep = 256;
-    private const int SizesMax = 72;
     private const int SmallShare = 10;
 
     private readonly Lock _gate = new();
-    private readonly nint[] _free = new nint[SizesMax];
+    private readonly BlockMemory _memory;
     private readonly Queue<(long Stamp, nint First)> _limbo = new();
     private List _small, _main;
     private CachedBlock* _batch;
     private int _batchCount;
-    private long _budgetBytes, _usedBytes, _freeBytes, _evicted;
+    private long _budgetBytes, _usedBytes, _evicted;
     private bool _closed;
 
-    public BlockCacheShard(long budgetBytes) => _budgetBytes = budgetBytes;
+    public BlockCacheShard(BlockMemory memory, long budgetBytes)
+    {
+        _memory = memory;
+        _budgetBytes = budgetBytes;
+    }
 
     public long UsedBytes => Volatile.Read(ref _usedBytes);
-
-    public CachedBlock* Allocate(int contentBytes, int tagRoom)
-    {
-        int bytes = (CachedBlock.BytesFor(contentBytes, tagRoom) + SizeStep - 1) / SizeStep * SizeStep;
-        int size = bytes / SizeStep;
-        CachedBlock* block = null;
-        if (size < SizesMax)
-        {
-            lock (_gate)
-            {
-                block = (CachedBlock*)_free[size];
-                if (block != null)
-                {
-                    _free[size] = (nint)block->Next;
-                    _freeBytes -= bytes;
-                }
-            }
-        }
-
-        if (block == null)
-            block = (CachedBlock*)NativeMemory.AlignedAlloc((nuint)bytes, CachedBlock.Bytes);
-        *block = new CachedBlock { AllocatedBytes = bytes, ContentBytes = contentBytes, TagRoom = (ushort)tagRoom };
-        return block;
-    }
-
-    public void Free(CachedBlock* block)
-    {
-        lock (_gate)
-            FreeLocked(block);
-    }
 
     public CachedBlock* Insert(nint* cell, CachedBlock* block, out bool isLoose)
     {
@@ -69,7 +38,7 @@ internal sealed unsafe class BlockCacheShard
             nint value = *cell;
             if (value != 0 && (value & 1) == 0)
             {
-                FreeLocked(block);
+                _memory.Free(block);
                 return (CachedBlock*)value;
             }
 
@@ -125,17 +94,6 @@ internal sealed unsafe class BlockCacheShard
                 AbandonLocked((CachedBlock*)batch.First);
             _small = _main = default;
             _usedBytes = 0;
-            foreach (ref nint first in _free.AsSpan())
-            {
-                for (CachedBlock* block = (CachedBlock*)first; block != null;)
-                {
-                    CachedBlock* next = block->Next;
-                    NativeMemory.AlignedFree(block);
-                    block = next;
-                }
-
-                first = 0;
-            }
         }
     }
 
@@ -206,24 +164,9 @@ internal sealed unsafe class BlockCacheShard
         {
             CachedBlock* next = block->Next;
             if (block->Abandon())
-                FreeLocked(block);
+                _memory.Free(block);
             block = next;
         }
-    }
-
-    private void FreeLocked(CachedBlock* block)
-    {
-        int size = block->AllocatedBytes / SizeStep;
-        if (_closed || size >= SizesMax || _freeBytes + block->AllocatedBytes > Math.Max(_budgetBytes / 32, BatchBlocks * 8L * 1024))
-        {
-            NativeMemory.AlignedFree(block);
-            return;
-        }
-
-        Invariant.Poison(new Span<byte>((byte*)block + CachedBlock.Bytes, block->AllocatedBytes - CachedBlock.Bytes));
-        _freeBytes += block->AllocatedBytes;
-        block->Next = (CachedBlock*)_free[size];
-        _free[size] = (nint)block;
     }
 
     private void LinkLocked(CachedBlock* block, BlockQueue queue)

@@ -78,6 +78,22 @@ internal sealed unsafe class BlockCursor
         }
     }
 
+    /// <summary>To the first entry at or after (key, trailer) of a cached block that has tags: without walking there.</summary>
+    public void Seek(CachedBlock* block, ReadOnlySpan<byte> key, ulong trailer)
+    {
+        int entry = BlockTags.FindAtOrAfter(block, _block, key, trailer), interval = _block.RestartInterval;
+        _entry = entry;
+        if (entry >= _block.EntryCount)
+            return;
+        int behindRestart = entry % interval;
+        _untilRestart = 0;
+        Decode(BlockTags.Entry(block, _block, entry - behindRestart));
+        if (behindRestart == 0)
+            return;
+        _untilRestart = interval - behindRestart;
+        Decode(BlockTags.Entry(block, _block, entry));
+    }
+
     public void SeekBefore(ReadOnlySpan<byte> key, ulong trailer)
     {
         Seek(key, trailer);

@@ -1,7 +1,7 @@
 namespace ShardForge.Storage.Lsm.Table;
 
 /// <summary>A hold on a block that outlasts an epoch. Released exactly once by whoever got it.</summary>
-internal readonly unsafe struct BlockPin(BlockCache cache, nint* cell, CachedBlock* block)
+internal readonly unsafe struct BlockPin(BlockCache cache, CachedBlock* block)
 {
     public CachedBlock* Block => block;
 
@@ -10,6 +10,6 @@ internal readonly unsafe struct BlockPin(BlockCache cache, nint* cell, CachedBlo
     public void Release()
     {
         if (block != null)
-            cache.Unpin(cell, block);
+            cache.Unpin(block);
     }
 }

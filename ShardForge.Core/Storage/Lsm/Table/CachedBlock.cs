@@ -5,9 +5,9 @@ namespace ShardForge.Storage.Lsm.Table;
 
 /// <summary>A data block in native memory: this header, room for the tags of a point read, then the content.</summary>
 /// <remarks><code>
-/// header 64 | tags 2 × n | offsets 2 × n | content |        on cache lines; n = tag room
+/// header 64 | tags 2 × n | offsets 2 × n | words 4 × n | content |        on cache lines; n = tag room
 /// </code>
-/// The header has the block's tail decoded, so that a search starts in one line. Tags and offsets: <see cref="BlockTags"/>.
+/// The header has the block's tail decoded, so that a search starts in one line. Tags, offsets, words: <see cref="BlockTags"/>.
 /// <para><b>Life.</b> Read in, put into a cell of its table (<see cref="BlockCache.Insert"/>), unlinked from it, and reused after a grace period (<see cref="ReadEpoch"/>)
 /// unless somebody pinned it: then by the last unpin. A reader uses it inside its epoch or with a pin. Links, queue and cell belong to the shard's
 /// latch; the pins are atomic; <see cref="Uses"/> is a hint that readers raise without order.</para></remarks>
@@ -66,17 +66,25 @@ internal unsafe struct CachedBlock
     [FieldOffset(58)]
     public byte Uses;
 
+    /// <summary>It has memory of its own, and no place in a slab.</summary>
+    [FieldOffset(59)]
+    public bool IsSingle;
+
     [FieldOffset(60)]
-    public int TagState;
+    public byte TagState;
+
+    /// <summary>First bytes that all keys have; valid with the tags.</summary>
+    [FieldOffset(62)]
+    public ushort CommonBytes;
 
     public bool IsPinned => Volatile.Read(ref _pins) > 0;
 
     public static byte* Tags(CachedBlock* block) => (byte*)block + Bytes;
 
-    public static byte* Content(CachedBlock* block) => (byte*)block + Bytes + (4 * block->TagRoom);
+    public static byte* Content(CachedBlock* block) => (byte*)block + Bytes + (BlockTags.EntryBytes * block->TagRoom);
 
     /// <summary>How much room a block needs in all.</summary>
-    public static int BytesFor(int contentBytes, int tagRoom) => checked(Bytes + (4 * tagRoom) + contentBytes);
+    public static int BytesFor(int contentBytes, int tagRoom) => checked(Bytes + (BlockTags.EntryBytes * tagRoom) + contentBytes);
 
     /// <summary>Inside an epoch in which it was reachable, or by who has it alone.</summary>
     public void Pin() => Interlocked.Increment(ref _pins);

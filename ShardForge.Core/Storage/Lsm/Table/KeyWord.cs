@@ -10,6 +10,7 @@ internal static unsafe class KeyWord
     public static ulong Of(ReadOnlySpan<byte> key) => key.Length >= sizeof(ulong) ? BinaryPrimitives.ReadUInt64BigEndian(key) : OfShort(key);
 
     /// <summary>Index of the first word at or above <paramref name="wanted"/> in [from, end); <paramref name="end"/>: none. No branch depends on what is compared.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static int LowerBound(ulong* words, int from, int end, ulong wanted)
     {
         ulong* at = words + from;

@@ -25,7 +25,10 @@ internal unsafe class TableCursor(bool fillCache) : EntryCursor
         int block = _table!.FindBlock(key, trailer);
         if (OpenBlock(block))
         {
-            _data.Seek(key, trailer);
+            if (_table.TryBuildTags(_pin.Block))
+                _data.Seek(_pin.Block, key, trailer);
+            else
+                _data.Seek(key, trailer);
             if (_data.IsValid)
             {
                 Stand();
@@ -37,6 +40,8 @@ internal unsafe class TableCursor(bool fillCache) : EntryCursor
 
         ToFirstFrom(block);
     }
+
+    public override void PrepareSeek(ReadOnlySpan<byte> key, ulong trailer) => _table!.PrefetchBlock(_table.FindBlock(key, trailer));
 
     public override void SeekBefore(ReadOnlySpan<byte> key, ulong trailer)
     {

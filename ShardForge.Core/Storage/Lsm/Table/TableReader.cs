@@ -124,7 +124,26 @@ internal sealed unsafe class TableReader : IDisposable
         // In no cell: it goes with this pin.
         if (isLoose)
             block->Abandon();
-        return new BlockPin(_cache, cell, block);
+        return new BlockPin(_cache, block);
+    }
+
+    /// <summary>Whether a block that the caller has pinned can be searched by its tags; built if it was used before.</summary>
+    public bool TryBuildTags(CachedBlock* block)
+    {
+        if (block->Uses > 0)
+            BlockTags.BuildOnce(block, BlockView.Of(block), _suffixBytes);
+        return BlockTags.IsBuilt(block);
+    }
+
+    /// <summary>Has the lines fetched that a search in a block starts with.</summary>
+    public void PrefetchBlock(int number)
+    {
+        if (number >= BlockCount)
+            return;
+        using ReadEpoch epoch = ReadEpoch.Enter();
+        nint value = Volatile.Read(ref *_index!.Cell(number));
+        if (value != 0 && (value & 1) == 0)
+            Prefetch((CachedBlock*)value);
     }
 
     /// <summary>The first block that can have an entry at or after (key, trailer); <see cref="BlockCount"/>: none.</summary>
@@ -146,7 +165,7 @@ internal sealed unsafe class TableReader : IDisposable
             }
             finally
             {
-                _cache.Free(_index!.Cell(number), block);
+                _cache.Free(block);
             }
         }
     }
@@ -176,7 +195,7 @@ internal sealed unsafe class TableReader : IDisposable
             block = Read(number, fillCache: true, buffer, out bool isLoose);
             buffer.Forget();
             if (isLoose)
-                hit.Own(_cache, cell, block);
+                hit.Own(_cache, block);
             view = BlockView.Of(block);
         }
 
@@ -195,6 +214,8 @@ internal sealed unsafe class TableReader : IDisposable
         Sse.Prefetch0(at + 64);
         Sse.Prefetch0(at + 128);
         Sse.Prefetch0(at + 192);
+        Sse.Prefetch0(at + 256);
+        Sse.Prefetch0(at + 320);
     }
 
     /// <summary>Reads a block from the file.</summary>
@@ -208,7 +229,7 @@ internal sealed unsafe class TableReader : IDisposable
         BlockHandle handle = _index!.Handle(number);
         nint* cell = _index.Cell(number);
         StoredBlock stored = buffer.Read(_file, _tableId, handle, _dataEndOffset);
-        CachedBlock* block = _cache.Allocate(cell, stored.ContentBytes, _tagRoom);
+        CachedBlock* block = _cache.Allocate(stored.ContentBytes, _tagRoom);
         byte* content = CachedBlock.Content(block);
         bool isWhole = false;
         try
@@ -223,7 +244,7 @@ internal sealed unsafe class TableReader : IDisposable
         finally
         {
             if (!isWhole)
-                _cache.Free(cell, block);
+                _cache.Free(block);
         }
 
         isLoose = true;
@@ -247,7 +268,7 @@ internal sealed unsafe class TableReader : IDisposable
 
         // Tags go by what the filter hashes, and the filter says what that is.
         _suffixBytes = Properties.VersionSuffixBytes;
-        _tagRoom = BlockTags.RoomFor(Properties.Entries, Properties.DataBlocks);
+        _tagRoom = BlockTags.RoomFor(Properties.Entries, Properties.DataBlocks, Properties.KeyBytes + Properties.ValueBytes);
         if (!Properties.Filter.IsNone)
             LoadFilter();
         if (!Properties.Tombstones.IsNone)
@@ -341,20 +362,18 @@ internal unsafe ref struct TableHit
 {
     public BlockSearch Found;
     private BlockCache? _cache;
-    private nint* _cell;
     private CachedBlock* _block;
 
     /// <summary>Takes a block over that is in no cell.</summary>
-    public void Own(BlockCache cache, nint* cell, CachedBlock* block)
+    public void Own(BlockCache cache, CachedBlock* block)
     {
         _cache = cache;
-        _cell = cell;
         _block = block;
     }
 
     public void Release()
     {
-        _cache?.Free(_cell, _block);
+        _cache?.Free(_block);
         _cache = null;
     }
 }
