@@ -85,9 +85,11 @@ public sealed partial class ShardForgeCluster : IKeyValueStore, IAsyncDisposable
 
     /// <inheritdoc/>
     public ValueTask<byte[]?> GetAsync(ReadOnlyMemory<byte> key, ReadOptions? options = null, CancellationToken cancellationToken = default) =>
-        !cancellationToken.IsCancellationRequested && _node.TryGetNow(key.Span, out byte[]? value) ? new(value) : GetByRequestAsync(key, cancellationToken);
+        options?.At is null && !cancellationToken.IsCancellationRequested && _node.TryGetNow(key.Span, out byte[]? value)
+            ? new(value)
+            : GetByRequestAsync(key, options, cancellationToken);
 
-    private async ValueTask<byte[]?> GetByRequestAsync(ReadOnlyMemory<byte> key, CancellationToken cancellationToken)
+    private async ValueTask<byte[]?> GetByRequestAsync(ReadOnlyMemory<byte> key, ReadOptions? options, CancellationToken cancellationToken)
     {
         Check(cancellationToken);
         _node.Transactions.CheckKey(key);
