@@ -126,13 +126,14 @@ internal sealed partial class LsmEngine
     private void WriteTables(MergeTask task, EntryCursor entries, RangeTombstoneSet tombstones, VersionEdit edit, int level, Action<int> written, CancellationToken stop)
     {
         IFile? file = null;
+        TableBuffers buffers = _shared.TableBuffers.Rent();
         try
         {
             TableMerge merge = new(task, () =>
             {
                 ulong number = _versions.NewFileNumber();
                 file = _fileSystem.Open(_files.TablePath(number), FileOpenMode.CreateNew);
-                return (number, new TableWriter(file, number, _options, SuffixBytes, written));
+                return (number, new TableWriter(file, number, _options, SuffixBytes, written, buffers));
             }, (number, summary) =>
             {
                 edit.Added.Add((level, number, summary));
@@ -143,6 +144,7 @@ internal sealed partial class LsmEngine
         }
         finally
         {
+            _shared.TableBuffers.Return(buffers);
             if (file is not null)
             {
                 file.Dispose();

@@ -19,6 +19,7 @@ internal sealed class LsmShared : IDisposable
         Cache = new BlockCache(options.BlockCacheBytes);
         Chunks = new NativeChunkPool((int)Math.Min(1024, options.WriteBufferBytes / NativeChunkPool.ChunkBytes));
         Workers = new BackgroundWorkers(options.BackgroundJobs);
+        TableBuffers = new TableBufferPool(options.BackgroundJobs);
         RateLimit = new RateLimit(options.CompactionBytesPerSecond);
     }
 
@@ -27,6 +28,8 @@ internal sealed class LsmShared : IDisposable
     public NativeChunkPool Chunks { get; }
 
     public BackgroundWorkers Workers { get; }
+
+    public TableBufferPool TableBuffers { get; }
 
     public RateLimit RateLimit { get; }
 

@@ -22,18 +22,29 @@ internal static unsafe class BloomFilter
 
     public static byte[] Build(ReadOnlySpan<ulong> hashes, int bitsPerKey)
     {
+        byte[] buffer = [];
+        return Build(hashes, bitsPerKey, ref buffer).ToArray();
+    }
+
+    /// <summary>The same in a buffer, which is replaced if it is too short.</summary>
+    public static ReadOnlySpan<byte> Build(ReadOnlySpan<ulong> hashes, int bitsPerKey, ref byte[] buffer)
+    {
         int lines = (int)Math.Clamp(((long)hashes.Length * bitsPerKey + 511) / 512, 1, (Array.MaxLength - TailBytes) / LineBytes);
         int probes = Math.Clamp((int)(bitsPerKey * 0.6), 1, 16);
-        byte[] filter = new byte[(lines * LineBytes) + TailBytes];
+        int bytes = (lines * LineBytes) + TailBytes;
+        if (buffer.Length < bytes)
+            buffer = new byte[bytes];
+        Span<byte> filter = buffer.AsSpan(0, bytes);
+        filter.Clear();
         foreach (ulong hash in hashes)
         {
-            Span<byte> line = filter.AsSpan(Line(hash, lines) * LineBytes, LineBytes);
+            Span<byte> line = filter.Slice(Line(hash, lines) * LineBytes, LineBytes);
             uint bits = (uint)hash;
             for (int probe = 0; probe < probes; probe++, bits *= Golden)
                 line[(int)(bits >> 26)] |= (byte)(1 << (int)((bits >> 23) & 7));
         }
 
-        Span<byte> tail = filter.AsSpan(lines * LineBytes);
+        Span<byte> tail = filter[(lines * LineBytes)..];
         BinaryPrimitives.WriteInt32LittleEndian(tail, lines);
         tail[4] = (byte)probes;
         tail[5] = CacheLineKind;

@@ -9,15 +9,16 @@ namespace ShardForge.Storage.Lsm.Table;
 /// The file is written under its final name; nothing reads it before a version edit names it, and the next open removes it otherwise.
 /// One thread. Not disposed by a failure: the caller deletes the file.
 /// </remarks>
-internal sealed class TableWriter(IFile file, ulong number, LsmOptions options, int suffixBytes, Action<int> written)
+internal sealed class TableWriter(IFile file, ulong number, LsmOptions options, int suffixBytes, Action<int> written, TableBuffers? buffers = null)
 {
+    /// <summary>First size of the buffer in front of the file.</summary>
+    public const int PendingBytes = WriteBytes + (16 * 1024);
+
     private const int WriteBytes = 256 * 1024;
 
     private readonly BlockBuilder _data = new(options.RestartInterval);
-    private readonly BlockBuilder _index = new(1);
     private readonly BlockBuilder _meta = new(1);
-    private readonly List<ulong> _hashes = [];
-    private byte[] _pending = new byte[WriteBytes + (16 * 1024)];
+    private readonly TableBuffers _buffers = buffers ?? new TableBuffers();
     private byte[] _lastKey = new byte[64];
     private byte[] _smallest = [], _largest = [];
     private bool _largestIsExclusive, _headerWritten;
@@ -26,7 +27,7 @@ internal sealed class TableWriter(IFile file, ulong number, LsmOptions options, 
     private ulong _lastTrailer, _smallestSequence = ulong.MaxValue, _largestSequence;
 
     /// <summary>About how long the file would be if it were finished now.</summary>
-    public long EstimatedBytes => _offset + _pendingBytes + _data.EstimatedBytes + _index.EstimatedBytes + (_hashes.Count * options.BloomBitsPerKey / 8);
+    public long EstimatedBytes => _offset + _pendingBytes + _data.EstimatedBytes + _buffers.Index.EstimatedBytes + (_buffers.Hashes.Count * options.BloomBitsPerKey / 8);
 
     public bool IsEmpty => _entries == 0 && _tombstones == 0;
 
@@ -46,8 +47,8 @@ internal sealed class TableWriter(IFile file, ulong number, LsmOptions options, 
         if (options.BloomBitsPerKey > 0)
         {
             ulong hash = BloomFilter.Hash(key, suffixBytes);
-            if (_hashes.Count == 0 || _hashes[^1] != hash)
-                _hashes.Add(hash);
+            if (_buffers.Hashes.Count == 0 || _buffers.Hashes[^1] != hash)
+                _buffers.Hashes.Add(hash);
         }
 
         _data.Add(key, trailer, value);
@@ -86,8 +87,8 @@ internal sealed class TableWriter(IFile file, ulong number, LsmOptions options, 
         if (_entries > 0)
             _largest = LastKey.ToArray();
         BlockHandle filter = default, tombstones = default;
-        if (_hashes.Count > 0)
-            filter = WriteBlock(BloomFilter.Build(CollectionsMarshal.AsSpan(_hashes), options.BloomBitsPerKey), compress: false);
+        if (_buffers.Hashes.Count > 0)
+            filter = WriteBlock(BloomFilter.Build(CollectionsMarshal.AsSpan(_buffers.Hashes), options.BloomBitsPerKey, ref _buffers.Filter), compress: false);
         if (_tombstones > 0)
         {
             IncludeTombstones();
@@ -110,11 +111,12 @@ internal sealed class TableWriter(IFile file, ulong number, LsmOptions options, 
             Tombstones = tombstones,
         }.Write(_meta);
         BlockHandle properties = WriteBlock(_meta.Finish(), compress: false);
-        BlockHandle index = WriteBlock(_index.Finish(), compress: true);
+        BlockHandle index = WriteBlock(_buffers.Index.Finish(), compress: true);
         Span<byte> footer = stackalloc byte[TableFormat.FooterBytes];
         TableFormat.WriteFooter(footer, new(index, properties, number));
         Append(footer);
         WritePending();
+        _buffers.Reset();
         file.Flush();
         return new TableSummary(_offset, _smallest, _largest, _largestIsExclusive, _smallestSequence, _largestSequence, _entries, _deletes, _tombstones);
     }
@@ -159,9 +161,9 @@ internal sealed class TableWriter(IFile file, ulong number, LsmOptions options, 
 
         // Same key on both sides: only the trailer separates. Else a short key that is at or above all of this block.
         if (nextTrailer != 0 && nextKey.SequenceEqual(LastKey))
-            _index.Add(LastKey, _lastTrailer, value[..valueBytes]);
+            _buffers.Index.Add(LastKey, _lastTrailer, value[..valueBytes]);
         else
-            _index.Add(nextTrailer == 0 ? LastKey : Separator.Between(LastKey, nextKey), EntryTrailer.Oldest, value[..valueBytes]);
+            _buffers.Index.Add(nextTrailer == 0 ? LastKey : Separator.Between(LastKey, nextKey), EntryTrailer.Oldest, value[..valueBytes]);
     }
 
     private BlockHandle WriteBlock(ReadOnlySpan<byte> block, bool compress)
@@ -216,14 +218,14 @@ internal sealed class TableWriter(IFile file, ulong number, LsmOptions options, 
 
     private Span<byte> Reserve(int bytes)
     {
-        if (_pending.Length - _pendingBytes < bytes)
-            Array.Resize(ref _pending, (int)Math.Min(Array.MaxLength, Math.Max((long)_pendingBytes + bytes, 2L * _pending.Length)));
-        return _pending.AsSpan(_pendingBytes);
+        if (_buffers.Pending.Length - _pendingBytes < bytes)
+            Array.Resize(ref _buffers.Pending, (int)Math.Min(Array.MaxLength, Math.Max((long)_pendingBytes + bytes, 2L * _buffers.Pending.Length)));
+        return _buffers.Pending.AsSpan(_pendingBytes);
     }
 
     private void WritePending()
     {
-        file.Write(_pending.AsSpan(0, _pendingBytes), _offset);
+        file.Write(_buffers.Pending.AsSpan(0, _pendingBytes), _offset);
         _offset += _pendingBytes;
         written(_pendingBytes);
         _pendingBytes = 0;
