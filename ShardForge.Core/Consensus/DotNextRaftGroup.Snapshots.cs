@@ -16,12 +16,12 @@ namespace ShardForge.Consensus;
 ///           the log's record that names the generation (the moment it counts, R33), then the state machine opens it, by the apply loop
 /// </code>
 /// The leader holds one chunk in memory, and sends the next when the follower has written it: the slower of the two disks sets the pace. A link that breaks costs the
-/// chunk that was on its way: it is sent again, and the transfer goes on behind it; a follower that was opened again has to begin anew.
+/// chunk that was on its way: it is sent again, and the transfer goes on behind it (an install whose answer was lost is asked again, and found to be done); a follower that was opened again has to begin anew.
 /// Everything large happens before the library's lock is taken. Each chunk is a sign of life of the leader, so that the follower, which gets no
 /// appends meanwhile, keeps still. A follower that already has what a snapshot covers says so, or the library would send it for ever.</remarks>
 internal sealed partial class DotNextRaftGroup
 {
-    /// <summary>How long a chunk is tried to be sent again over a link that broke; then the transfer is given up.</summary>
+    /// <summary>How long a chunk, or the install, is tried to be sent again over a link that broke; then the transfer is given up.</summary>
     private static readonly TimeSpan s_resumeLimit = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan s_resumePause = TimeSpan.FromMilliseconds(20);
 
@@ -157,7 +157,7 @@ internal sealed partial class DotNextRaftGroup
                 {
                     return await AskOnceAsync(kind, write, bodyBytes).ConfigureAwait(false);
                 }
-                catch (MemberUnavailableException) when (kind == RaftMessageKind.SnapshotChunk && Stopwatch.GetElapsedTime(begun) < s_resumeLimit)
+                catch (MemberUnavailableException) when (kind != RaftMessageKind.SnapshotBegin && Stopwatch.GetElapsedTime(begun) < s_resumeLimit)
                 {
                     await Task.Delay(s_resumePause, cancellationToken).ConfigureAwait(false);
                 }
