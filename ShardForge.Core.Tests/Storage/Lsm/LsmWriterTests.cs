@@ -47,6 +47,9 @@ internal sealed class LsmWriterTests
         Check(engine, last);
         Assert.That(last, Is.All.EqualTo(Rounds));
 
+        // The threads of a process end with it: the engine is disposed of without reaching the disk.
+        files.PowerOff();
+        await engine.DisposeAsync();
         files.EndProcess();
         await using IStorageEngine reopened = await StorageEngines.Lsm(s_options).OpenAsync(context);
         Array.Clear(last);

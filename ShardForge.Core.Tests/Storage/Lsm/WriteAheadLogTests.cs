@@ -33,10 +33,7 @@ internal sealed class WriteAheadLogTests
             run.Append(2, log);
             if (flushed)
                 run.Flush(log);
-            if (powerCut)
-                run.Files.PowerCut(seed);
-            else
-                run.Files.EndProcess();
+            run.End(log, powerCut ? seed : null);
             run.CheckRecovers($"seed={seed}", all: !powerCut || flushed);
         }
     }
@@ -57,9 +54,10 @@ internal sealed class WriteAheadLogTests
             using Run run = new();
             if (failAt > 0)
                 run.Files.FailAt(failAt, FileFault.PowerOff);
+            WriteAheadLog? log = null;
             try
             {
-                WriteAheadLog log = run.Open();
+                log = run.Open();
                 for (int round = 0; round < 5; round++)
                 {
                     run.Append(12, log);
@@ -71,6 +69,7 @@ internal sealed class WriteAheadLogTests
                 }
 
                 log.Dispose();
+                log = null;
             }
             catch (Exception error) when (error is IOException or OutcomeUnknownException)
             {
@@ -78,7 +77,7 @@ internal sealed class WriteAheadLogTests
             }
 
             long operations = run.Files.OperationCount;
-            run.Files.PowerOn(seed);
+            run.End(log, seed);
             run.CheckRecovers($"at={failAt} seed={seed}", all: false);
             return operations;
         }
@@ -95,7 +94,7 @@ internal sealed class WriteAheadLogTests
         Assert.That(refused!.Message, Does.Contain("No space"));
         run.Files.CapacityBytes = long.MaxValue;
         run.Append(500, log);
-        run.Files.EndProcess();
+        run.End(log, powerCutSeed: null);
         run.CheckRecovers("after the disk was full", all: true);
     }
 
@@ -122,7 +121,7 @@ internal sealed class WriteAheadLogTests
         run.Append(40, log);
         run.Append(1, log, payloadBytes: 5000);
         run.Flush(log);
-        run.Files.PowerCut(3);
+        run.End(log, powerCutSeed: 3);
         run.CheckRecovers("long batches", all: true);
     }
 
@@ -146,7 +145,7 @@ internal sealed class WriteAheadLogTests
 
         public WriteAheadLog Open()
         {
-            LogFilePool pool = new(Files, Root, NewNumber, memtableBytes: 4096);
+            LogFilePool pool = new(Files, Root, NewNumber, "test", memtableBytes: 4096);
             return new WriteAheadLog(pool, NewNumber(), NewNumber, nextSequence: 1, "test", _latch, new LsmCounters(), error => Failure = error);
         }
 
@@ -157,7 +156,7 @@ internal sealed class WriteAheadLogTests
                 lock (_latch)
                 {
                     int bytes = payloadBytes + (_payloadBytes.Count % 50);
-                    log.Append((ulong)_payloadBytes.Count + 1, 1, Payload(_payloadBytes.Count, bytes));
+                    log.Append((ulong)_payloadBytes.Count + 1, 1, Payload(_payloadBytes.Count, bytes), _payloadBytes.Count % 3 == 0 ? StorageDurability.Flushed : StorageDurability.Buffered);
                     _payloadBytes.Add(bytes);
                 }
             }
@@ -182,6 +181,18 @@ internal sealed class WriteAheadLogTests
             }
 
             log.Release(_firstLog);
+        }
+
+        /// <summary>The process ends, and with it its threads; or the power goes.</summary>
+        public void End(WriteAheadLog? log, int? powerCutSeed)
+        {
+            // Nothing of the dispose reaches a disk without power.
+            Files.PowerOff();
+            log?.Dispose();
+            if (powerCutSeed is { } seed)
+                Files.PowerOn(seed);
+            else
+                Files.EndProcess();
         }
 
         public void CheckRecovers(string where, bool all)

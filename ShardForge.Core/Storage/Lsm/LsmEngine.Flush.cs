@@ -168,6 +168,7 @@ internal sealed partial class LsmEngine
     {
         LsmVersion version = _versions.Current;
         Volatile.Write(ref _levelZeroCount, CompactionPicker.LevelZeroLength(version, _options));
+        Volatile.Write(ref _immutableCount, _immutables.Count);
         if (_state is null)
             return null;
         ReadState old = _state;

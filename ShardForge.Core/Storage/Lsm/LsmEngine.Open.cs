@@ -52,7 +52,7 @@ internal sealed partial class LsmEngine
         if (_context.WriteAheadLog)
         {
             logNumber = _versions.NewFileNumber();
-            LogFilePool pool = new(_fileSystem, directory, _versions.NewFileNumber, _options.MemtableBytes);
+            LogFilePool pool = new(_fileSystem, directory, _versions.NewFileNumber, _context.Name, _options.MemtableBytes);
             _log = new WriteAheadLog(pool, logNumber, _versions.NewFileNumber, VisibleSequence + 1, _context.Name, _writeLatch, _counters, Fail);
         }
 

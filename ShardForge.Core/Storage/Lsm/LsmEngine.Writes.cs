@@ -9,16 +9,16 @@ namespace ShardForge.Storage.Lsm;
 /// <remarks>A write that has no room waits outside the latch, for the signal that every flush, compaction and failure gives.</remarks>
 internal sealed partial class LsmEngine
 {
-    /// <summary>How long each write is held back while level 0 grows: enough for a compaction to get ahead, too little to be noticed alone.</summary>
-    private static readonly TimeSpan s_slowdown = TimeSpan.FromMilliseconds(1);
-
     /// <summary>Keeps a thread's batch for single writes; one that grew over this is dropped.</summary>
     private const int ReusedBatchBytesMax = 64 * 1024;
 
     [ThreadStatic]
     private static StorageBatch? s_threadBatch;
 
-    private int _levelZeroCount;
+    private readonly WritePace _pace;
+    private int _levelZeroCount, _immutableCount;
+    private Pause? _pause;                               // set under the write latch: what the next writes wait for
+    private long _memtableBytesMax;                      // guarded by the write latch
     private TaskCompletionSource _room = NewSignal();    // guarded by the gate: completed and replaced when something changed
 
     public ValueTask PutAsync(ReadOnlyMemory<byte> key, ReadOnlyMemory<byte> value, CancellationToken cancellationToken = default)
@@ -102,7 +102,7 @@ internal sealed partial class LsmEngine
     {
         if (cancellationToken.IsCancellationRequested)
             return ValueTask.FromCanceled(cancellationToken);
-        if (Volatile.Read(ref _levelZeroCount) >= _options.LevelZeroSlowdownTables || !TryWrite(batch, start: null, out long place))
+        if (Volatile.Read(ref _pause) is not null || !TryWrite(batch, StorageDurability.Flushed, start: null, out long place))
             return WriteAfterWaitAsync(batch, StorageDurability.Flushed, start: null, cancellationToken);
 
         // Written: nothing needs the batch any more.
@@ -117,7 +117,7 @@ internal sealed partial class LsmEngine
             return ValueTask.FromCanceled(cancellationToken);
         if (batch.Count == 0)
             return ValueTask.CompletedTask;
-        if (Volatile.Read(ref _levelZeroCount) >= _options.LevelZeroSlowdownTables || !TryWrite(batch, start, out long place))
+        if (Volatile.Read(ref _pause) is not null || !TryWrite(batch, durability, start, out long place))
             return WriteAfterWaitAsync(batch, durability, start, cancellationToken);
         return _log is null || durability == StorageDurability.Buffered ? ValueTask.CompletedTask : WaitFor(_log.FlushedAsync(place), cancellationToken);
     }
@@ -128,18 +128,20 @@ internal sealed partial class LsmEngine
         long place;
         try
         {
-            if (Volatile.Read(ref _levelZeroCount) >= _options.LevelZeroSlowdownTables)
+            if (Volatile.Read(ref _pause) is { } pause)
             {
-                // Ended early by any change, so a clock that stands still does not hold writers for ever.
-                await RoomSignal().WaitAsync(s_slowdown, _context.TimeProvider, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                // Ended early by any change, so a clock that stands still does not hold writers for ever. With a full disk nothing may be on its way to make one.
+                if (HasJobs())
+                    await pause.Signal.WaitAsync(pause.Time, _context.TimeProvider, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
                 cancellationToken.ThrowIfCancellationRequested();
+                Interlocked.CompareExchange(ref _pause, null, pause);
             }
 
             while (true)
             {
                 // Taken before the try: a change after it completes this very signal.
                 Task signal = RoomSignal();
-                if (TryWrite(batch, start, out place))
+                if (TryWrite(batch, durability, start, out place))
                     break;
                 EnsureProgress();
                 await signal.WaitAsync(cancellationToken).ConfigureAwait(false);
@@ -156,9 +158,10 @@ internal sealed partial class LsmEngine
 
     /// <summary>Writes a batch, if there is room.</summary>
     /// <param name="batch">Not empty.</param>
+    /// <param name="durability">What its caller waits for; the log goes by it.</param>
     /// <param name="start">Of the transaction that it belongs to; null: none.</param>
     /// <param name="place">In the log, behind it.</param>
-    private bool TryWrite(StorageBatch batch, TransactionStart? start, out long place)
+    private bool TryWrite(StorageBatch batch, StorageDurability durability, TransactionStart? start, out long place)
     {
         place = 0;
         lock (_writeLatch)
@@ -172,7 +175,7 @@ internal sealed partial class LsmEngine
                 throw conflict!;
             ulong sequence = VisibleSequence + 1;
             if (_log is not null)
-                place = AppendToLogLocked(sequence, batch.Count, encoded);
+                place = AppendToLogLocked(sequence, batch.Count, encoded, durability);
             int count = _active.Apply(encoded, sequence);
             Invariant.Check(count == batch.Count);
             ulong last = sequence + (ulong)count - 1;
@@ -181,15 +184,18 @@ internal sealed partial class LsmEngine
 
             // Last: from here on readers see all of it.
             Volatile.Write(ref VisibleSequence, last);
+            TimeSpan wait = _pace.After(encoded.Length, Volatile.Read(ref _levelZeroCount), Volatile.Read(ref _immutableCount) < _options.ImmutableMemtablesMax, _active.UsedBytes, _memtableBytesMax);
+            if (wait > TimeSpan.Zero)
+                Volatile.Write(ref _pause, new Pause(RoomSignal(), wait));
             return true;
         }
     }
 
-    private long AppendToLogLocked(ulong sequence, int operationCount, ReadOnlySpan<byte> encoded)
+    private long AppendToLogLocked(ulong sequence, int operationCount, ReadOnlySpan<byte> encoded, StorageDurability durability)
     {
         try
         {
-            return _log!.Append(sequence, operationCount, encoded);
+            return _log!.Append(sequence, operationCount, encoded, durability);
         }
         catch (IOException error) when (DiskErrors.IsDiskFull(error))
         {
@@ -208,7 +214,8 @@ internal sealed partial class LsmEngine
     {
         if (_writersHeld || Volatile.Read(ref _levelZeroCount) >= _options.LevelZeroStopTables)
             return false;
-        return _active.UsedBytes < _shared.MemtableBytes(_options) || _active.IsEmpty || TryRotateLocked(isFull: true);
+        _memtableBytesMax = _shared.MemtableBytes(_options);
+        return _active.UsedBytes < _memtableBytesMax || _active.IsEmpty || TryRotateLocked(isFull: true);
     }
 
     private bool TryRotateLocked(bool isFull)
@@ -234,6 +241,7 @@ internal sealed partial class LsmEngine
         }
 
         Memtable next = NewMemtable(logNumber);
+        _pace.StartMemtable();
         ReadState? old;
         lock (_gate)
         {
@@ -292,6 +300,12 @@ internal sealed partial class LsmEngine
         }
     }
 
+    private bool HasJobs()
+    {
+        lock (_gate)
+            return _jobCount > 0;
+    }
+
     private Task RoomSignal()
     {
         lock (_gate)
@@ -299,4 +313,7 @@ internal sealed partial class LsmEngine
     }
 
     private OverloadedException Refused(Exception error) => new($"The disk of {_files.Directory} is full: {error.Message} Nothing was written; try again when there is room.", error);
+
+    /// <summary>What writes wait for before they go on: a time, or a change that makes room.</summary>
+    private sealed record Pause(Task Signal, TimeSpan Time);
 }

@@ -61,6 +61,7 @@ internal sealed partial class LsmEngine : ITransactionalEngine, ILsmEngine
     {
         _context = context;
         _options = options;
+        _pace = new WritePace(options.LevelZeroSlowdownTables, options.LevelZeroStopTables);
         _logger = context.LoggerFactory.CreateLogger("ShardForge.Storage.Lsm");
         _fileSystem = context.FileSystem;
         _ownResources = context.Resources is null ? new StorageResources() : null;

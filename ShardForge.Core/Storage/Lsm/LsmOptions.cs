@@ -56,7 +56,7 @@ public sealed record LsmOptions
     /// <summary>Tables in level 0 that start a compaction; of the other styles, sorted runs (universal: in all; tiered: of one size). 1 to 100, default 4; with tiered and universal at least 2.</summary>
     public int LevelZeroTables { get; init; } = 4;
 
-    /// <summary>Tables in level 0 from which on each write waits a little. Above <see cref="LevelZeroTables"/>, default 20.</summary>
+    /// <summary>Tables in level 0 from which on writes pause now and then. Above <see cref="LevelZeroTables"/>, default 20.</summary>
     public int LevelZeroSlowdownTables { get; init; } = 20;
 
     /// <summary>Tables in level 0 at which writes wait until there are fewer. Above <see cref="LevelZeroSlowdownTables"/>, default 36.</summary>

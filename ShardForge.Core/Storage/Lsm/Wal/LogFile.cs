@@ -8,12 +8,14 @@ namespace ShardForge.Storage.Lsm.Wal;
 /// </code>
 /// The file is filled with zeros before it is mapped, so no store into the map can meet a full disk: a disk without room refuses the creation. A record is in the operating system's
 /// memory once it is copied, so it survives the end of the process without a system call. What is left of a former life fails the checksum, which is seeded with the log's number.
-/// <para>Threads: <see cref="Begin"/> and <see cref="Append"/> under the engine's write latch; <see cref="Sync"/>, <see cref="Prepare"/> and <see cref="Unmap"/> on the log thread, the last two only
+/// <para>Threads: <see cref="Begin"/> and <see cref="Append"/> under the engine's write latch; <see cref="Sync"/> by whoever flushes; <see cref="Prepare"/> and <see cref="Unmap"/> on the pool's thread,
 /// while nobody appends: before the begin and after the end.</para></remarks>
 internal sealed unsafe class LogFile : IDisposable
 {
     /// <summary>Kept free behind every batch, so that the last one of a file finds room for its witness.</summary>
     private static readonly int s_promiseBytes = LogFormat.RecordBytes(0);
+
+    private const int WriteBytesMax = 1024;
 
     private readonly IFileSystem _files;
     private readonly string _directory;
@@ -67,10 +69,17 @@ internal sealed unsafe class LogFile : IDisposable
 
     public bool HasRoomFor(int payloadBytes) => _endOffset + LogFormat.RecordBytes(payloadBytes) + s_promiseBytes <= Capacity;
 
-    /// <summary>Maps it and touches every page of it, so that the appends do not have to.</summary>
-    public void Prepare()
+    /// <summary>Maps it, and does what the appends should not have to.</summary>
+    /// <param name="isFlushed">The log is flushed as it is written: the zeros are, too, or the first flush would have to. Else every page is touched.</param>
+    public void Prepare(bool isFlushed)
     {
         _region ??= _file.Map(Capacity);
+        if (isFlushed)
+        {
+            _file.Flush();
+            return;
+        }
+
         byte* at = (byte*)_region.Address;
         for (long offset = 0; offset < Capacity; offset += Environment.SystemPageSize)
             Volatile.Write(ref at[offset], Volatile.Read(ref at[offset]));
@@ -94,12 +103,26 @@ internal sealed unsafe class LogFile : IDisposable
     }
 
     /// <summary>Appends a record; there is room for it.</summary>
+    /// <param name="kind">Its kind.</param>
+    /// <param name="sequence">Of its first operation.</param>
+    /// <param name="payload">What it says.</param>
+    /// <param name="byWrite">By a system call: for a record that is flushed at once, and alone.</param>
     /// <returns>Its bytes.</returns>
-    public int Append(LogRecordKind kind, ulong sequence, ReadOnlySpan<byte> payload)
+    public int Append(LogRecordKind kind, ulong sequence, ReadOnlySpan<byte> payload, bool byWrite)
     {
         int bytes = LogFormat.RecordBytes(payload.Length);
         Invariant.Require(_region is not null && _endOffset + bytes <= Capacity);
-        LogFormat.WriteRecord(new Span<byte>((byte*)_region.Address + _endOffset, bytes), Number, _endOffset, kind, sequence, DurableOffset, payload);
+        if (byWrite && bytes <= WriteBytesMax)
+        {
+            Span<byte> record = stackalloc byte[WriteBytesMax];
+            LogFormat.WriteRecord(record[..bytes], Number, _endOffset, kind, sequence, DurableOffset, payload);
+            _file.Write(record[..bytes], _endOffset);
+        }
+        else
+        {
+            LogFormat.WriteRecord(new Span<byte>((byte*)_region.Address + _endOffset, bytes), Number, _endOffset, kind, sequence, DurableOffset, payload);
+        }
+
         Volatile.Write(ref _endOffset, _endOffset + bytes);
         return bytes;
     }

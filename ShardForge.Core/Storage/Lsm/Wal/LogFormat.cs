@@ -3,9 +3,9 @@ using ShardForge.Common;
 
 namespace ShardForge.Storage.Lsm.Wal;
 
-/// <summary>A write-ahead log file: the batches of one memtable.</summary>
+/// <summary>A write-ahead log file: batches of one memtable, which has one or several such files.</summary>
 /// <remarks><code>
-/// log    | header 32 | record | record | ... | zeros or end of file |                     little-endian
+/// log    | header 32 | record | record | ... | zeros, what is left of a former life, or end of file |                     little-endian
 /// header | magic 8 | format version 4 | zero 4 | log number 8 | zero 4 | CRC-32C 4 of the 28 before |
 /// record | payload bytes 4 | CRC-32C 4 | sequence &lt;&lt; 8 | kind 8 | promised offset 8 | payload | zeros to a multiple of 8 |
 ///   CRC      seeded with log number and offset, over all but itself and the zeros: a record of the file's former life, or in another place, fails it

@@ -7,16 +7,16 @@ namespace ShardForge.Storage.Lsm.Wal;
 /// <remarks>
 /// Parts: <see cref="LogFormat"/>, <see cref="LogFile"/>, <see cref="LogFilePool"/> → (disk) → <see cref="LogRecovery"/>. A memtable begins with a file of its own and goes on in further ones; files
 /// become longer while the engine writes much. A place in the log is a count of bytes over all its files. Files are flushed in their order, so what is durable is a prefix.
-/// <para>Threads: <see cref="Append"/>, <see cref="Roll"/> under the engine's write latch; an append is a copy and makes no system call, but where a file ends. The log thread flushes, prepares the
-/// next file before this one is full, and lets go of old ones; it takes the write latch only to append a promise. Latch order: write latch, then this one, then the pool's. Whoever waits gets the
-/// task of the flush that will cover it; it continues on the pool.</para>
+/// <para><b>Threads.</b> <see cref="Append"/>, <see cref="Roll"/> under the engine's write latch; an append is a copy and makes no system call, but where a file ends. Flushes, one at a time, on the log
+/// thread, which takes the write latch only to append a promise; or on the thread that asks, if it is not the pool's and nobody else waits: it has nothing better to do, and two changes of thread cost
+/// a third of a flush. Files are prepared and let go by the pool's thread. Latch order: write latch, then this one, then the pool's. Whoever waits gets the task of the flush that will cover it.</para>
 /// </remarks>
 internal sealed class WriteAheadLog : IDisposable
 {
     /// <summary>A flush waits at most this share of the last one's time for those that the last one served: one flush for all is cheaper than two.</summary>
     private const int GatherShare = 3;
 
-    private static readonly long s_gatherTicksMax = Stopwatch.Frequency / 5000;    // 200 µs
+    private static readonly long s_gatherTicksMax = Stopwatch.Frequency / 5000, s_awakeTicks = Stopwatch.Frequency / 20_000;    // 200 µs, 50 µs
 
     private readonly string _name;
     private readonly object _writeLatch;
@@ -29,12 +29,12 @@ internal sealed class WriteAheadLog : IDisposable
     // Guarded by the latch.
     private readonly List<LogFile> _live = [];        // in their order; the last one is appended to
     private readonly List<LogFile> _unsynced = [];    // of those
-    private readonly List<LogFile> _sealed = [];      // to be unmapped
-    private readonly List<LogFile> _obsolete = [];    // their writes are in tables; the log thread may still have them in its hands
+    private readonly List<LogFile> _obsolete = [];    // their writes are in tables, but a flush may still have them in its hands
     private TaskCompletionSource? _nextFlush;
     private int _waiting;                             // for the next flush
+    private int _served;                              // by the last one
     private Thread? _thread;
-    private bool _wantsFile, _closing, _closed;
+    private bool _flushing, _closing, _closed;
 
     // Guarded by the write latch.
     private LogFile _current;
@@ -88,18 +88,26 @@ internal sealed class WriteAheadLog : IDisposable
 
     /// <summary>Copies a batch into the operating system's memory: from then on it survives the end of the process.</summary>
     /// <returns>The place behind it.</returns>
-    public long Append(ulong sequence, int operationCount, ReadOnlySpan<byte> batch)
+    public long Append(ulong sequence, int operationCount, ReadOnlySpan<byte> batch, StorageDurability durability)
     {
         Invariant.Check(sequence == _nextSequence);
         if (!_current.HasRoomFor(batch.Length))
             Begin(_newNumber(), batch.Length);
-        int bytes = _current.Append(LogRecordKind.Batch, sequence, batch);
+
+        // A page that is stored into through the map costs its flush a change of the page tables on all processors; a write does not. With several writers there is one flush for many.
+        bool byWrite = durability == StorageDurability.Flushed && Volatile.Read(ref _served) <= 1;
+        int bytes = _current.Append(LogRecordKind.Batch, sequence, batch, byWrite);
         _nextSequence = sequence + (ulong)operationCount;
         _counters.AddLogBytes(bytes);
         long appended = _appended + bytes;
         Volatile.Write(ref _appended, appended);
         if (_current.EndOffset >= _wantsFileAt)
-            WantFile();
+        {
+            // The next file shall be there when it is needed.
+            _wantsFileAt = long.MaxValue;
+            _pool.WantFile();
+        }
+
         return appended;
     }
 
@@ -130,11 +138,11 @@ internal sealed class WriteAheadLog : IDisposable
                 _live.RemoveAt(0);
             }
 
-            WakeLocked();
+            ReturnObsoleteLocked();
         }
     }
 
-    /// <summary>Completes when all up to a place (by default: all that was appended) survives a power cut.</summary>
+    /// <summary>Completes when all up to a place (by default: all that was appended) survives a power cut. May block for a flush on a thread that is not the pool's.</summary>
     /// <exception cref="OutcomeUnknownException">The flush failed.</exception>
     public Task FlushedAsync(long? place = null)
     {
@@ -145,13 +153,13 @@ internal sealed class WriteAheadLog : IDisposable
             if ((place ?? Volatile.Read(ref _appended)) <= _durable)
                 return Task.CompletedTask;
             Invariant.Require(!_closed);
-            _waiting++;
-            if (_nextFlush is not null)
-                return _nextFlush.Task;
-            _nextFlush = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-            WakeLocked();
-            return _nextFlush.Task;
+            if (_nextFlush is not null || _flushing || _closing || Thread.CurrentThread.IsThreadPoolThread || SynchronizationContext.Current is not null)
+                return WaitForNextLocked();
+            _flushing = true;
+            _served = 1;
         }
+
+        return FlushHere();
     }
 
     /// <summary>Flushes what is left, unless a flush failed before, and closes the files. The engine writes no more.</summary>
@@ -166,6 +174,13 @@ internal sealed class WriteAheadLog : IDisposable
         }
 
         thread?.Join();
+        lock (_gate)
+        {
+            // The log thread has ended; what still runs is a caller's.
+            while (_flushing)
+                Monitor.Wait(_gate);
+        }
+
         try
         {
             if (_failure is null && Volatile.Read(ref _appended) > _durable)
@@ -189,10 +204,12 @@ internal sealed class WriteAheadLog : IDisposable
             last?.SetResult();
         else
             last?.SetException(FlushFailed(_failure));
+        _pool.StopThread();
         TrimLast();
         foreach (LogFile file in _live)
             file.Dispose();
-        _pool.Close(_obsolete);
+        _pool.Return(_obsolete);
+        _pool.Dispose();
     }
 
     private void TrimLast()
@@ -216,35 +233,30 @@ internal sealed class WriteAheadLog : IDisposable
     private void Begin(ulong number, int payloadBytes)
     {
         LogFile next = _pool.Take(number, LogFile.CapacityFor(payloadBytes));
-        _wantsFileAt = next.Capacity / 2;
+        LogFile? full = _current;
+        _wantsFileAt = next.Capacity / 4;
         lock (_gate)
         {
-            if (_current is not null)
-                _sealed.Add(_current);
             _current = next;
             _live.Add(next);
             _unsynced.Add(next);
-            if (_sealed.Count > 0)
-                WakeLocked();
         }
+
+        if (full is not null)
+            _pool.Unmap(full);
     }
 
-    /// <summary>The present file is half full: the next one shall be there when it is needed.</summary>
-    private void WantFile()
+    private Task WaitForNextLocked()
     {
-        _wantsFileAt = long.MaxValue;
-        lock (_gate)
-        {
-            _wantsFile = true;
-            WakeLocked();
-        }
-    }
+        _waiting++;
+        if (_nextFlush is not null)
+            return _nextFlush.Task;
+        _nextFlush = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        Task task = _nextFlush.Task;
 
-    private void WakeLocked()
-    {
         // What comes while it is closed is served by the dispose.
         if (_closing)
-            return;
+            return task;
         if (_thread is null)
         {
             _thread = new Thread(Run) { IsBackground = true, Name = $"shardforge-wal {_name}" };
@@ -252,46 +264,77 @@ internal sealed class WriteAheadLog : IDisposable
         }
         else
         {
-            Monitor.Pulse(_gate);
+            Monitor.PulseAll(_gate);
         }
+
+        return task;
+    }
+
+    private Task FlushHere()
+    {
+        try
+        {
+            SyncAll();
+            PromiseIfIdle();
+            return Task.CompletedTask;
+        }
+        catch (Exception error)
+        {
+            Fail(error);
+            return Task.FromException(FlushFailed(error));
+        }
+        finally
+        {
+            EndFlush();
+        }
+    }
+
+    private void EndFlush()
+    {
+        lock (_gate)
+        {
+            _flushing = false;
+            ReturnObsoleteLocked();
+            Monitor.PulseAll(_gate);
+        }
+    }
+
+    private void ReturnObsoleteLocked()
+    {
+        if (_flushing || _closed || _obsolete.Count == 0)
+            return;
+        _pool.Take(_obsolete);
+        _obsolete.Clear();
     }
 
     private void Run()
     {
-        int servedBefore = 0;
         long flushTicks = 0;
         while (true)
         {
-            bool wantsFlush;
+            int expected;
             lock (_gate)
             {
-                while (_nextFlush is null && !_wantsFile && _sealed.Count == 0 && _obsolete.Count == 0)
+                while (_nextFlush is null || _flushing)
                 {
                     if (_closing)
                         return;
                     Monitor.Wait(_gate);
                 }
 
-                if (_closing && _nextFlush is null)
-                    return;
-                wantsFlush = _nextFlush is not null;
+                expected = _served;
             }
 
-            if (!wantsFlush)
-            {
-                Tidy();
-                continue;
-            }
-
-            Gather(servedBefore, Math.Min(flushTicks / GatherShare, s_gatherTicksMax));
+            Gather(expected, Math.Min(flushTicks / GatherShare, s_gatherTicksMax));
             TaskCompletionSource flush;
             lock (_gate)
             {
                 // From here on a new waiter needs the next flush: its write may come after this one's look at the end.
                 flush = _nextFlush!;
                 _nextFlush = null;
-                servedBefore = _waiting;
+                _served = _waiting;
                 _waiting = 0;
+                _flushing = true;
             }
 
             long from = Stopwatch.GetTimestamp();
@@ -304,9 +347,17 @@ internal sealed class WriteAheadLog : IDisposable
             }
             catch (Exception error)
             {
-                Fail(error, flush);
+                Fail(error);
+                flush.TrySetException(FlushFailed(error));
                 return;
             }
+            finally
+            {
+                EndFlush();
+            }
+
+            if (Volatile.Read(ref _served) <= 1)
+                AwaitNext();
         }
     }
 
@@ -317,6 +368,14 @@ internal sealed class WriteAheadLog : IDisposable
             return;
         long from = Stopwatch.GetTimestamp();
         while (Volatile.Read(ref _waiting) < expected && Stopwatch.GetTimestamp() - from < ticksMax && !Volatile.Read(ref _closing))
+            Thread.Yield();
+    }
+
+    /// <summary>Stays awake for a moment: a writer that was just served is mostly back before this thread is asleep.</summary>
+    private void AwaitNext()
+    {
+        long from = Stopwatch.GetTimestamp();
+        while (Volatile.Read(ref _nextFlush) is null && Stopwatch.GetTimestamp() - from < s_awakeTicks && !Volatile.Read(ref _closing))
             Thread.Yield();
     }
 
@@ -333,6 +392,7 @@ internal sealed class WriteAheadLog : IDisposable
 
         foreach (LogFile file in files)
             file.Sync();
+        _pool.SetFlushed();
         lock (_gate)
         {
             _durable = Math.Max(_durable, appended);
@@ -345,28 +405,6 @@ internal sealed class WriteAheadLog : IDisposable
         }
     }
 
-    /// <summary>Unmaps full files, takes back obsolete ones, prepares the next one. What fails here fails again for the writer that needs it, and there it has an answer.</summary>
-    private void Tidy()
-    {
-        LogFile[] full, obsolete;
-        bool wantsFile;
-        lock (_gate)
-        {
-            full = _sealed.ToArray();
-            obsolete = _obsolete.ToArray();
-            _sealed.Clear();
-            _obsolete.Clear();
-            wantsFile = _wantsFile;
-            _wantsFile = false;
-        }
-
-        foreach (LogFile file in full)
-            file.Unmap();
-        _pool.Return(obsolete);
-        if (wantsFile)
-            _pool.Prepare();
-    }
-
     /// <summary>With nobody waiting for the next flush, the last one's records get a witness.</summary>
     private void PromiseIfIdle()
     {
@@ -374,16 +412,16 @@ internal sealed class WriteAheadLog : IDisposable
         {
             lock (_gate)
             {
-                if (_nextFlush is not null || _current.EndOffset != _current.DurableOffset || _closing)
+                if (_nextFlush is not null || _current.EndOffset != _current.DurableOffset || _closed)
                     return;
             }
 
             if (_current.HasRoomForPromise)
-                _counters.AddLogBytes(_current.Append(LogRecordKind.Promise, _nextSequence, []));
+                _counters.AddLogBytes(_current.Append(LogRecordKind.Promise, _nextSequence, [], byWrite: false));
         }
     }
 
-    private void Fail(Exception error, TaskCompletionSource flush)
+    private void Fail(Exception error)
     {
         TaskCompletionSource? next;
         lock (_gate)
@@ -394,7 +432,6 @@ internal sealed class WriteAheadLog : IDisposable
         }
 
         _failed(error);
-        flush.TrySetException(FlushFailed(error));
-        next?.SetException(FlushFailed(error));
+        next?.TrySetException(FlushFailed(error));
     }
 }
