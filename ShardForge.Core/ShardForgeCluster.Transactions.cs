@@ -3,7 +3,7 @@ namespace ShardForge;
 /// <content>Work that is run again after a transient error.</content>
 public sealed partial class ShardForgeCluster
 {
-    private static readonly TimeSpan s_retryPauseMin = TimeSpan.FromMilliseconds(1), s_retryPauseMax = TimeSpan.FromMilliseconds(200);
+    private static readonly TimeSpan s_retryPauseMin = TimeSpan.FromMilliseconds(1), s_retryPauseMax = TimeSpan.FromMilliseconds(32), s_rollbackWaitMax = TimeSpan.FromMilliseconds(200);
 
     /// <summary>Runs the work in a transaction and commits it; runs it again, in a new one, after an error that is transient, up to <see cref="TransactionOptions.MaxAttempts"/>.</summary>
     /// <typeparam name="T">What the work gives.</typeparam>
@@ -65,7 +65,7 @@ public sealed partial class ShardForgeCluster
             return;
         try
         {
-            await work.WaitAsync(limit < s_retryPauseMax ? limit : s_retryPauseMax, cancellationToken).ConfigureAwait(false);
+            await work.WaitAsync(limit < s_rollbackWaitMax ? limit : s_rollbackWaitMax, cancellationToken).ConfigureAwait(false);
         }
         catch (TimeoutException)
         {

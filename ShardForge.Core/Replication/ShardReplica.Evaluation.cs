@@ -97,7 +97,7 @@ internal sealed partial class ShardReplica
             foreach (KeyWrite keyWrite in request.Writes)
             {
                 if (FindForeignLock(keyWrite.Key.Span, own: default) is { } locked)
-                    return locked;
+                    return IsDoomed(request, locked.Lock!) ?? locked;
             }
         }
 

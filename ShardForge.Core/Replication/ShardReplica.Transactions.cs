@@ -26,7 +26,7 @@ internal sealed partial class ShardReplica
             }
             else if (FindForeignLock(request.Writes[i].Key.Span, request.Id) is { } locked)
             {
-                return locked;
+                return IsDoomed(request, locked.Lock!) ?? locked;
             }
             else if (FindConflict(engine, write, i) is { } conflict)
             {
@@ -35,6 +35,15 @@ internal sealed partial class ShardReplica
         }
 
         return doneCount == request.Writes.Count ? _responses.Written(write.EarlierTimestamp, shape.Epoch) : null;
+    }
+
+    // R20 lets it wait; but a lock with M above its start ends in a version above its start, unless the other is rolled back. So it fails at once: a re-run waits
+    // where waiting pays, in its reads.
+    private ShardResponse? IsDoomed(WriteRequest request, LockRecord met)
+    {
+        if (request.Start is not { } start || met.MinimumCommit <= start || !_rules.R12ConflictsAboveStart || FindDecided(met.Transaction, []) is { IsCommitted: false })
+            return null;
+        return _responses.Conflict(request.Writes[0].Key.Span, $"beside it a lock of transaction {met.Transaction}, which commits above the transaction's start at {start}");
     }
 
     // The lock's M or the commit's C; a mark or abort refuses.

@@ -21,6 +21,9 @@ internal sealed class ShardCommit
     // What the question to the primary may add to a call whose time is over.
     private static readonly TimeSpan s_askLimit = TimeSpan.FromSeconds(1);
 
+    // After a refusal: what the other prewrites get to become durable, before those that wait for somebody's lock are stopped.
+    private static readonly TimeSpan s_prewriteGrace = TimeSpan.FromMilliseconds(50);
+
     private readonly TransactionContext _context;
     private readonly CommitSpec _spec;
     private readonly List<Part> _parts = [];
@@ -44,6 +47,9 @@ internal sealed class ShardCommit
     private sealed class Part
     {
         public List<KeyWrite> Writes { get; } = [];
+
+        /// <summary>Its prewrite was answered with an M.</summary>
+        public bool IsLocked { get; set; }
 
         public byte[][] Keys()
         {
@@ -131,7 +137,6 @@ internal sealed class ShardCommit
         await Task.WhenAny(all, _failed.Task).ConfigureAwait(false);
         if (_failed.Task.IsCompleted)
         {
-            await stop.CancelAsync().ConfigureAwait(false);
             return await FailAsync(await _failed.Task.ConfigureAwait(false), all, deadline, stop, cancellationToken).ConfigureAwait(false);
         }
 
@@ -194,6 +199,7 @@ internal sealed class ShardCommit
         try
         {
             ShardResponse response = await _context.Router.WriteAsync(request, SingleShard.Find, deadline).ConfigureAwait(false);
+            part.IsLocked = true;
             return response.Timestamp;
         }
         catch (SpansShardsException)
@@ -298,20 +304,23 @@ internal sealed class ShardCommit
             // Reads may pass its locks at once.
             if (!isInDoubt)
                 _context.Known.Add(_spec.Id, default);
-            await LeaveToBackgroundAsync(RollBackAsync(all, deadline, stop)).ConfigureAwait(false);
+            await LeaveToBackgroundAsync(RollBackAsync(all, deadline, stop, isCertain: !isInDoubt)).ConfigureAwait(false);
             throw Rethrown(error);
         }
 
+        // Nobody waits for a lock any longer.
+        await stop.CancelAsync().ConfigureAwait(false);
+
         if (cancellationToken.IsCancellationRequested)
         {
-            await LeaveToBackgroundAsync(RollBackAsync(all, deadline, stop)).ConfigureAwait(false);
+            await LeaveToBackgroundAsync(RollBackAsync(all, deadline, stop, isCertain: false)).ConfigureAwait(false);
             throw new OperationCanceledException("The caller cancelled. The commit was in flight and may still happen.", error, cancellationToken);
         }
 
         DecidedTransaction? decided;
         using (Deadline asking = _context.StartCall(s_askLimit, cancellationToken))
             decided = await DecideAsync(default, asking).ConfigureAwait(false);
-        await LeaveToBackgroundAsync(decided is { } known ? FinishAfterAsync(known, all, deadline, stop) : RollBackAsync(all, deadline, stop)).ConfigureAwait(false);
+        await LeaveToBackgroundAsync(decided is { } known ? FinishAfterAsync(known, all, deadline, stop) : RollBackAsync(all, deadline, stop, isCertain: false)).ConfigureAwait(false);
         if (decided is not { } outcome)
             throw new OutcomeUnknownException($"Commit of transaction {_spec.Id} over {_parts.Count} shards, primary {ByteOrder.Show(_primary)}: {error.Message} Its primary was not reached. It may or may not have happened.", error)
             {
@@ -366,11 +375,27 @@ internal sealed class ShardCommit
             return [.. _parts];
     }
 
-    private async Task RollBackAsync(Task<Timestamp[]> all, Deadline deadline, CancellationTokenSource stop)
+    // Certain: it can never be complete, so reads pass its locks from now on, and where no part is in doubt there is nothing to decide either: its locks are taken away.
+    private async Task RollBackAsync(Task<Timestamp[]> all, Deadline deadline, CancellationTokenSource stop, bool isCertain)
     {
-        // Those that are still on their way come first: a lock must not come after its resolution.
+        await Task.Yield();
+        if (isCertain)
+            Hint(Parts(), default);
+
+        // Those that are still on their way come first: a lock must not come after its resolution. Only those that wait for another's lock are stopped.
+        await Task.WhenAny(all, Task.Delay(s_prewriteGrace, _context.TimeProvider, deadline.Token)).ConfigureAwait(false);
+        await stop.CancelAsync().ConfigureAwait(false);
         await all.ConfigureAwait(false);
         EndCall(deadline, stop);
+        bool isInDoubt;
+        lock (_gate)
+            isInDoubt = _isInDoubt;
+        if (!isInDoubt)
+        {
+            await FinishAsync(default, isDecided: true, resolvesPrimary: true).ConfigureAwait(false);
+            return;
+        }
+
         using Deadline background = _context.StartBackground();
         DecidedTransaction? decided = await DecideAsync(default, background).ConfigureAwait(false);
         if (decided is { } known)
@@ -387,7 +412,7 @@ internal sealed class ShardCommit
     }
 
     // The decision, where it is not made yet, and then the other locks.
-    private async Task FinishAsync(Timestamp commit, bool isDecided)
+    private async Task FinishAsync(Timestamp commit, bool isDecided, bool resolvesPrimary = false)
     {
         // The caller goes on first.
         await Task.Yield();
@@ -407,7 +432,7 @@ internal sealed class ShardCommit
             }
 
             _context.Open.Remove(_spec.Id);
-            await ResolveAsync(parts, new DecidedTransaction(_spec.Id, commit), deadline).ConfigureAwait(false);
+            await ResolveAsync(parts, new DecidedTransaction(_spec.Id, commit), deadline, resolvesPrimary).ConfigureAwait(false);
         }
         catch (Exception error) when (error is OperationCanceledException or ObjectDisposedException or ShardForgeException)
         {
@@ -419,14 +444,14 @@ internal sealed class ShardCommit
         }
     }
 
-    private Task ResolveAsync(Part[] parts, DecidedTransaction decided, Deadline deadline)
+    private Task ResolveAsync(Part[] parts, DecidedTransaction decided, Deadline deadline, bool resolvesPrimary = false)
     {
         List<Task> resolving = [];
         foreach (Part part in parts)
         {
-            // The primary's own locks ended with the decision.
+            // The primary's own locks ended with the decision; with none made, only what was locked is there to be taken away.
             byte[][] keys = part.Keys();
-            if (keys.Length == 1 && keys[0].AsSpan().SequenceEqual(_primary))
+            if (resolvesPrimary ? !part.IsLocked : keys.Length == 1 && keys[0].AsSpan().SequenceEqual(_primary))
                 continue;
             resolving.Add(_context.Resolver.ResolveAsync(decided, keys, deadline).AsTask());
         }
@@ -438,7 +463,10 @@ internal sealed class ShardCommit
     private void Hint(Part[] parts, Timestamp commit)
     {
         foreach (Part part in parts)
-            _context.Background.Track(HintAsync(part, commit));
+        {
+            if (part.IsLocked || !commit.IsZero)
+                _context.Background.Track(HintAsync(part, commit));
+        }
     }
 
     private async Task HintAsync(Part part, Timestamp commit)
