@@ -55,7 +55,7 @@ public sealed class ChaosTests
         });
 
         using CancellationTokenSource stop = new();
-        Task[] clients = [.. Enumerable.Range(0, Clients).Select(client => Task.Run(() => ClientAsync(cluster, client, new Random((seed * 100) + client), history, stop.Token, static it => it.Next(3))))];
+        Task[] clients = [.. Enumerable.Range(0, Clients).Select(client => Task.Run(() => ClientAsync(cluster, client, new Random((seed * 100) + client), history, static it => it.Next(3), stop.Token)))];
         for (int fault = 0; fault < FaultsPerRun; fault++)
         {
             int target = history.Count + random.Next(20, 150);
@@ -152,7 +152,7 @@ public sealed class ChaosTests
         int[] usable = [.. members];
         using CancellationTokenSource stop = new();
         Task[] clients = [.. Enumerable.Range(0, Clients).Select(client => Task.Run(() => ClientAsync(
-            cluster, client, new Random((seed * 100) + client), history, stop.Token, it => Volatile.Read(ref usable) is var nodes ? nodes[it.Next(nodes.Length)] : 0)))];
+            cluster, client, new Random((seed * 100) + client), history, it => Volatile.Read(ref usable) is var nodes ? nodes[it.Next(nodes.Length)] : 0, stop.Token)))];
         for (int step = 0; step < FaultsPerRun; step++)
         {
             await ContinueAsync(history, random, events, seed);
@@ -232,7 +232,7 @@ public sealed class ChaosTests
         return UntilAsync(() => history.Count >= target, $"operation {target} (seed {seed}; {string.Join(", ", events)})");
     }
 
-    private static async Task ClientAsync(ShardForgeTestCluster cluster, int client, Random random, RegisterHistory history, CancellationToken stop, Func<Random, int> pick)
+    private static async Task ClientAsync(ShardForgeTestCluster cluster, int client, Random random, RegisterHistory history, Func<Random, int> pick, CancellationToken stop)
     {
         for (int i = 0; !stop.IsCancellationRequested; i++)
         {
