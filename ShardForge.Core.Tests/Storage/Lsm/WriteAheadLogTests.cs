@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using NUnit.Framework;
+using ShardForge.Common;
 using ShardForge.Storage;
 using ShardForge.Storage.Lsm;
 using ShardForge.Storage.Lsm.Wal;
@@ -110,6 +111,30 @@ internal sealed class WriteAheadLogTests
         run.Append(1, log);
         Assert.Throws<OutcomeUnknownException>(() => run.Flush(log));
         Assert.That(log.IsDurable, Is.False);
+    }
+
+    [Test]
+    public void A_lull_that_begins_while_a_file_is_prepared_makes_the_file_no_shorter()
+    {
+        InMemoryFileSystem files = new();
+        files.CreateDirectory(Root);
+        LogFilePool? pool = null;
+        using ManualResetEventSlim asked = new();
+        pool = new LogFilePool(files, Root, () =>
+        {
+            pool!.Shrink();
+            asked.Set();
+            return 1;
+        }, "test", memtableBytes: 1024 * 1024);
+        pool.WantFile();
+        Assert.That(asked.Wait(TimeSpan.FromSeconds(20)), "nobody prepared a file");
+
+        // The thread that prepares would have ended the process here.
+        pool.StopThread();
+        LogFile file = pool.Take(2, 100);
+        Assert.That(file.Capacity, Is.GreaterThanOrEqualTo(100));
+        file.Dispose();
+        pool.Dispose();
     }
 
     [Test]

@@ -222,19 +222,20 @@ internal sealed class LogFilePool(IFileSystem files, string directory, Func<ulon
     private void Prepare()
     {
         LogFile? file;
+        long bytes;
         int lull;
         lock (_gate)
         {
             if (_prepared is not null)
                 return;
             lull = _lull;
-            _nextBytes = Math.Min(_bytesMax, Math.Max(FirstBytes, 2 * _nextBytes));
+            _nextBytes = bytes = Math.Min(_bytesMax, Math.Max(FirstBytes, 2 * _nextBytes));     // a shrink may begin it anew at once
             _kept.TryPop(out file);
         }
 
         try
         {
-            file ??= new LogFile(files, directory, newNumber(), _nextBytes);
+            file ??= new LogFile(files, directory, newNumber(), bytes);
             file.Prepare(Volatile.Read(ref _isFlushed));
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)
