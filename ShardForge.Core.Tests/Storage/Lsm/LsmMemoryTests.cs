@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Diagnostics;
 using NUnit.Framework;
 using ShardForge.Storage;
+using ShardForge.Storage.Lsm.Memtables;
 
 namespace ShardForge.Tests.Storage.Lsm;
 
@@ -16,7 +17,7 @@ internal sealed class LsmMemoryTests
     {
         StorageResourceOptions budgets = new() { WriteBufferBytes = 6 * 1024 * 1024, BlockCacheBytes = 2 * 1024 * 1024 };
         (long memtables, long blocks) = await LoadAndReadAsync(budgets, keys: 120_000);
-        Assert.That(memtables, Is.GreaterThan(0).And.LessThan(budgets.WriteBufferBytes * 3 / 2), "the arena grows in steps");
+        Assert.That(memtables, Is.GreaterThan(0).And.AtMost(budgets.WriteBufferBytes + (3 * NativeChunkPool.ChunkBytes)), "each of three memtables may have begun a chunk");
         Assert.That(blocks, Is.GreaterThan(0).And.LessThan(budgets.BlockCacheBytes * 5 / 4), "what is pinned comes on top");
     }
 
